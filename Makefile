@@ -1,0 +1,43 @@
+# Everything a fresh machine with Python and make needs: `make demo`, `make test`.
+# What each target installs goes into .venv; nothing else is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test lint types migrations docs dist check clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m demo
+
+# SQLite always; PostgreSQL, MariaDB, Redis and RabbitMQ where they answer, and always under CI.
+test: $(INSTALLED)
+	$(BIN)/python -m tests
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+migrations: $(INSTALLED)
+	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+dist: $(INSTALLED)
+	$(BIN)/python -m build --outdir dist .
+
+check: lint types migrations docs test
+
+$(INSTALLED): pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[redis,postgres,results,beat]' -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .tox build dist docs/_build demo/run *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,312 @@
+"""The admin: what became of every message; read-only, but for actions with own permissions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.paginator import Paginator
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from rapidsms.models import Backend
+
+from rapidsms_db_router import delivery, queueing
+from rapidsms_db_router.choices import Status
+from rapidsms_db_router.models import Message, Transmission
+
+SHORT = 60
+
+
+class BoundedPaginator(Paginator):
+    """Counts no further than it would let anyone page."""
+
+    most = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows there are, or :attr:`most`."""
+        return self.object_list.order_by()[: self.most].count()
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Shows rows, at a cost that does not grow with the table."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    ordering = ("-id",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Messages come through the router."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """What was said is not changed."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nor forgotten."""
+        return False
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may send errored transmissions again."""
+        return request.user.has_perm("rapidsms_db_router.resend_message")
+
+    def has_reprocess_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may process an errored inbound message again."""
+        return request.user.has_perm("rapidsms_db_router.reprocess_message")
+
+    def resend_transmissions(
+        self, request: HttpRequest, transmissions: QuerySet[Transmission]
+    ) -> None:
+        """Send what is errored among ``transmissions`` again, and say how many were."""
+        count, ids = delivery.resend(transmissions)
+        for message in Message.objects.filter(pk__in=ids):
+            queueing.queue_outbound(message)
+        level = messages.SUCCESS if count else messages.WARNING
+        self.message_user(request, f"{count} errored transmissions will be sent again.", level)
+
+
+class BackendFilter(admin.SimpleListFilter):
+    """Messages from or to one backend."""
+
+    title = "backend"
+    parameter_name = "backend"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """List the backends."""
+        return [(str(pk), name) for pk, name in Backend.objects.order_by("name").values_list()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Select messages with a transmission of the backend."""
+        if not (self.value() or "").isdigit():
+            return queryset
+        mine = Transmission.objects.filter(message=OuterRef("pk"), connection__backend=self.value())
+        return queryset.filter(Exists(mine))
+
+
+class NextTryFilter(admin.SimpleListFilter):
+    """Errored transmissions, by whether a try follows."""
+
+    title = "next try"
+    parameter_name = "next_try"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """List the choices."""
+        return [("yes", "Will be tried again"), ("no", "Given up")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Select by the date of the next try."""
+        if self.value() not in ("yes", "no"):
+            return queryset
+        return queryset.filter(status=Status.ERRORED, next_try__isnull=self.value() == "no")
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    """Messages, with counts of their transmissions by status."""
+
+    list_display = (
+        "id",
+        "date",
+        "direction",
+        "short_text",
+        "status",
+        "short_error",
+        "updated",
+        "sent",
+        "delivered",
+    )
+    list_display_links = ("id", "short_text")
+    list_filter = ("direction", "status", BackendFilter, "date")
+    search_fields = ("text",)
+    search_help_text = "Part of the text; or all of a number or an external id"
+    actions = ("resend", "reprocess")
+    fieldsets = (
+        (None, {"fields": ("direction", "status", "text", "transmission_counts", "error")}),
+        ("Dates", {"fields": ("date", "updated", "sent", "delivered")}),
+        (
+            "Details",
+            {
+                "fields": (
+                    "original",
+                    "replies",
+                    "external_id",
+                    "pretty_fields",
+                    "pretty_context",
+                    "message_class",
+                    "attempts",
+                    "claimed_at",
+                )
+            },
+        ),
+    )
+    readonly_fields = (
+        "transmission_counts",
+        "original",
+        "replies",
+        "pretty_fields",
+        "pretty_context",
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search texts for a part, numbers and external ids for the whole."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        of_number = Transmission.objects.filter(connection__identity=term).values("message")
+        found = Q(text__icontains=term) | Q(external_id=term) | Q(pk__in=of_number)
+        return queryset.filter(found), False
+
+    @admin.display(description="text", ordering=None)
+    def short_text(self, message: Message) -> str:
+        """The beginning of the text."""
+        return Truncator(message.text).chars(SHORT) or "(empty)"
+
+    @admin.display(description="error")
+    def short_error(self, message: Message) -> str:
+        """The first line of the error."""
+        return Truncator(message.error.partition("\n")[0]).chars(SHORT)
+
+    @admin.display(description="transmissions")
+    def transmission_counts(self, message: Message) -> SafeString | str:
+        """How many transmissions have which status, each a link to them."""
+        counts = message.transmissions.values_list("status").annotate(Count("pk")).order_by()
+        page = reverse("admin:rapidsms_db_router_transmission_changelist")
+        return (
+            format_html_join(
+                ", ",
+                '<a href="{}?message__id__exact={}&amp;status__exact={}">{} {}</a>',
+                (
+                    (page, message.pk, status, count, Status(status).label)
+                    for status, count in sorted(counts)
+                ),
+            )
+            or "none"
+        )
+
+    @admin.display(description="in response to")
+    def original(self, message: Message) -> SafeString | str:
+        """A link to the message this one answers."""
+        if message.in_response_to is None:
+            return "-"
+        return _link(message.in_response_to)
+
+    @admin.display(description="replies")
+    def replies(self, message: Message) -> SafeString | str:
+        """Links to the first replies to this message."""
+        replies = message.responses.order_by("pk")[:20]
+        return format_html_join(", ", "{}", ((_link(reply),) for reply in replies)) or "-"
+
+    @admin.display(description="fields")
+    def pretty_fields(self, message: Message) -> SafeString:
+        """The message's fields, as JSON."""
+        return _pretty(message.fields)
+
+    @admin.display(description="backend context")
+    def pretty_context(self, message: Message) -> SafeString:
+        """What the backend gets beside the text, as JSON."""
+        return _pretty(delivery.backend_context(message))
+
+    @admin.action(permissions=["resend"], description="Send errored transmissions again")
+    def resend(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Send the errored transmissions of the selected messages again."""
+        chosen = queryset.order_by().values("pk")
+        self.resend_transmissions(request, Transmission.objects.filter(message__in=chosen))
+
+    @admin.action(permissions=["reprocess"], description="Process errored inbound messages again")
+    def reprocess(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Run the apps on the errored inbound messages among the selected again."""
+        ids = delivery.reprocess(queryset)
+        for message in Message.objects.filter(pk__in=ids):
+            queueing.queue_inbound(message)
+        level = messages.SUCCESS if ids else messages.WARNING
+        self.message_user(
+            request, f"{len(ids)} errored inbound messages will be processed again.", level
+        )
+
+
+@admin.register(Transmission)
+class TransmissionAdmin(ReadOnlyAdmin):
+    """Transmissions, with the error and the next try of failed ones."""
+
+    list_display = (
+        "id",
+        "date",
+        "message_link",
+        "connection",
+        "status",
+        "attempts",
+        "short_error",
+        "next_try",
+        "sent",
+        "delivered",
+    )
+    list_select_related = ("message", "connection__backend")
+    list_filter = ("status", "message__direction", "connection__backend", NextTryFilter, "date")
+    search_fields = ("connection__identity",)
+    search_help_text = "All of a number or of a message's external id; or part of a message's text"
+    actions = ("resend",)
+    fields = (
+        "message_link",
+        "connection",
+        "status",
+        "error",
+        "attempts",
+        "next_try",
+        "date",
+        "updated",
+        "sent",
+        "delivered",
+        "claimed_at",
+    )
+    readonly_fields = ("message_link",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search numbers and external ids for the whole, texts for a part."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        messages_found = Message.objects.filter(Q(text__icontains=term) | Q(external_id=term))
+        found = Q(connection__identity=term) | Q(message__in=messages_found.values("pk"))
+        return queryset.filter(found), False
+
+    def lookup_allowed(self, lookup: str, *args: Any, **kwargs: Any) -> bool:
+        """Allow the links from a message to its transmissions."""
+        return lookup == "message__id__exact" or super().lookup_allowed(lookup, *args, **kwargs)
+
+    @admin.display(description="message")
+    def message_link(self, transmission: Transmission) -> SafeString:
+        """A link to the message."""
+        return _link(transmission.message)
+
+    @admin.display(description="error")
+    def short_error(self, transmission: Transmission) -> str:
+        """The first line of the error."""
+        return Truncator(transmission.error.partition("\n")[0]).chars(SHORT)
+
+    @admin.action(permissions=["resend"], description="Send errored transmissions again")
+    def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> None:
+        """Send the errored among the selected transmissions again."""
+        chosen = queryset.order_by().values("pk")
+        self.resend_transmissions(request, Transmission.objects.filter(pk__in=chosen))
+
+
+def _link(message: Message) -> SafeString:
+    page = reverse("admin:rapidsms_db_router_message_change", args=(message.pk,))
+    text = Truncator(message.text).chars(SHORT) or "(empty)"
+    return format_html('<a href="{}">{}: {}</a>', page, message.pk, text)
+
+
+def _pretty(value: Any) -> SafeString:
+    said = json.dumps(value, indent=2, ensure_ascii=False)
+    return format_html('<pre style="margin: 0; white-space: pre-wrap">{}</pre>', said)

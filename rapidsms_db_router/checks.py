@@ -1,0 +1,266 @@
+"""System checks: what is wrong with the settings or around us is said at start."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import django
+from celery import current_app
+from celery.app.backends import by_url
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.module_loading import import_string
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.delivery import alias
+
+ID = "rapidsms_db_router."
+ROUTER = "rapidsms_db_router.DatabaseRouter"
+
+
+def _positive_integer(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _natural_number(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _positive_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < float("inf")
+
+
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+Kind = tuple[Callable[[Any], bool], str]
+POSITIVE_INTEGER: Kind = (_positive_integer, "a positive integer")
+NATURAL_NUMBER: Kind = (_natural_number, "an integer, 0 or more")
+POSITIVE_NUMBER: Kind = (_positive_number, "a number of seconds, more than 0")
+TRUTH: Kind = (_truth, "True or False")
+
+SETTINGS: dict[str, tuple[str, Kind]] = {
+    "DB_ROUTER_DEFAULT_BATCH_SIZE": ("E001", POSITIVE_INTEGER),
+    "DB_ROUTER_MAX_RETRIES": ("E002", NATURAL_NUMBER),
+    "DB_ROUTER_RETRY_BACKOFF": ("E003", POSITIVE_NUMBER),
+}
+BACKEND_OPTIONS: dict[str, Kind] = {
+    "router.db.batch_size": POSITIVE_INTEGER,
+    "router.db.eager": TRUTH,
+    "router.db.max_retries": NATURAL_NUMBER,
+}
+
+
+@register(Tags.compatibility)
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """E001 to E003: each setting has a value of its kind."""
+    found: list[CheckMessage] = []
+    for name, (id_, (fits, kind)) in SETTINGS.items():
+        value = getattr(settings, name, conf.DEFAULTS[name])
+        if not fits(value):
+            found.append(
+                Error(
+                    f"{name} is {value!r}, which is not {kind}.",
+                    hint=f"Set it to {kind}, or remove it for {conf.DEFAULTS[name]}.",
+                    id=ID + id_,
+                )
+            )
+    return found
+
+
+@register(Tags.compatibility)
+def check_backends(**_: Any) -> list[CheckMessage]:
+    """E010: a backend that cannot be loaded. E011, E012: a router.db option, or its value."""
+    found: list[CheckMessage] = []
+    for backend, options in conf.installed_backends():
+        found += _check_engine(backend, options.get("engine"))
+        for key, value in options.items():
+            if not key.startswith("router.db."):
+                continue
+            if key not in BACKEND_OPTIONS:
+                found.append(
+                    Error(
+                        f"Backend {backend!r} sets {key!r}, which is no option of the router.",
+                        hint=_nearest(key, BACKEND_OPTIONS),
+                        id=ID + "E011",
+                    )
+                )
+            elif not BACKEND_OPTIONS[key][0](value):
+                kind = BACKEND_OPTIONS[key][1]
+                found.append(
+                    Error(
+                        f"Backend {backend!r} sets {key!r} to {value!r}, which is not {kind}.",
+                        hint=f"Set it to {kind}, or remove it.",
+                        id=ID + "E012",
+                    )
+                )
+    return found
+
+
+def _check_engine(backend: str, engine: Any) -> Iterator[CheckMessage]:
+    if isinstance(engine, str):
+        try:
+            import_string(engine)
+            return
+        except ImportError as err:
+            problem = f"whose ENGINE {engine!r} cannot be imported: {err}"
+    elif engine is None:
+        problem = "without an ENGINE"
+    else:
+        return
+    yield Error(
+        f"INSTALLED_BACKENDS has a backend {backend!r} {problem}.",
+        hint="Set ENGINE to the dotted path of a subclass of rapidsms.backends.base.BackendBase.",
+        id=ID + "E010",
+    )
+
+
+def _nearest(name: str, known: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0)
+    return f"Did you mean {close[0]!r}? Known are {', '.join(known)}."
+
+
+@register(Tags.compatibility)
+def check_surroundings(**_: Any) -> list[CheckMessage]:
+    """E020: rapidsms.router.db beside us. W020: RAPIDSMS_ROUTER names another router."""
+    found: list[CheckMessage] = []
+    if apps.is_installed("rapidsms.router.db"):
+        found.append(
+            Error(
+                "Both rapidsms.router.db and rapidsms_db_router are installed; both want"
+                " Connection.transmissions.",
+                hint="Remove 'rapidsms.router.db' from INSTALLED_APPS: rapidsms_db_router takes"
+                " its place.",
+                id=ID + "E020",
+            )
+        )
+    router = getattr(settings, "RAPIDSMS_ROUTER", None)
+    if not _is_ours(router):
+        found.append(
+            Warning(
+                f"RAPIDSMS_ROUTER is {router!r}: messages do not go through rapidsms_db_router.",
+                hint=f"Set RAPIDSMS_ROUTER = {ROUTER!r}, or to a subclass of it.",
+                id=ID + "W020",
+            )
+        )
+    return found
+
+
+def _is_ours(router: Any) -> bool:
+    from rapidsms_db_router.router import DatabaseRouter
+
+    if isinstance(router, str):
+        try:
+            router = import_string(router)
+        except ImportError:
+            return False
+    return isinstance(router, DatabaseRouter) or (
+        isinstance(router, type) and issubclass(router, DatabaseRouter)
+    )
+
+
+@register(Tags.compatibility)
+def check_celery(**_: Any) -> list[CheckMessage]:
+    """E030 to E033: Celery settings with which no task could be published, taken or ended."""
+    app = current_app
+    try:
+        accepted = set(app.conf.accept_content or ())
+    except Exception as err:  # old and new setting names mixed, a module that is not there, ...
+        return [
+            Error(
+                f"Celery cannot read its settings: {err}",
+                hint="Correct the CELERY_ settings, or what the project's celery.py reads.",
+                id=ID + "E030",
+            )
+        ]
+    return [*_check_accepted(accepted), *_check_result_backend(app), *_check_transport(app)]
+
+
+def _check_accepted(accepted: set[str]) -> Iterator[CheckMessage]:
+    if not accepted & {"json", "application/json"}:
+        yield Error(
+            f"Workers accept {', '.join(sorted(accepted)) or 'nothing'}, and this app's tasks"
+            " are JSON.",
+            hint="Add 'json' to CELERY_ACCEPT_CONTENT.",
+            id=ID + "E031",
+        )
+
+
+def _check_result_backend(app: Any) -> Iterator[CheckMessage]:
+    backend = app.conf.result_backend
+    problem = None
+    if str(backend).startswith(("django-db", "django-cache")) and not apps.is_installed(
+        "django_celery_results"
+    ):
+        problem = "django_celery_results is not in INSTALLED_APPS"
+    elif isinstance(backend, str):
+        try:
+            by_url(backend, app.loader)
+        except Exception as err:
+            problem = str(err)
+    if problem:
+        yield Error(
+            f"Celery's result backend cannot be used: {problem}.",
+            hint="Correct CELERY_RESULT_BACKEND, or remove it: this app needs no results.",
+            id=ID + "E032",
+        )
+
+
+def _check_transport(app: Any) -> Iterator[CheckMessage]:
+    try:
+        with app.connection_for_write() as connection:
+            connection.transport  # noqa: B018 - made on first use; connects to nothing
+    except Exception as err:
+        yield Error(
+            f"Celery's broker cannot be used: {err}.",
+            hint="Correct CELERY_BROKER_URL, or install what it needs:"
+            " pip install 'rapidsms-db-router[redis]' for Redis.",
+            id=ID + "E033",
+        )
+
+
+@register(Tags.compatibility)
+def check_database(**_: Any) -> list[CheckMessage]:
+    """W040: SQLite without the options that let a web server and a worker both write."""
+    connection = connections[alias()]
+    if connection.vendor != "sqlite" or current_app.conf.task_always_eager:
+        return []
+    missing = _missing_sqlite_options(connection)
+    if not missing:
+        return []
+    return [
+        Warning(
+            "Web server and worker both write to SQLite, and one will see 'database is locked'"
+            f" without {' and '.join(repr(option) for option in missing)} in its OPTIONS.",
+            hint=f"Set DATABASES[{connection.alias!r}]['OPTIONS'] to {SQLITE_OPTIONS!r}; or use"
+            " PostgreSQL or MariaDB.",
+            id=ID + "W040",
+        )
+    ]
+
+
+SQLITE_OPTIONS: dict[str, Any] = {"timeout": 20}
+if django.VERSION >= (5, 1):
+    SQLITE_OPTIONS |= {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL;",
+    }
+
+
+def _missing_sqlite_options(connection: BaseDatabaseWrapper) -> list[str]:
+    options = connection.settings_dict.get("OPTIONS", {})
+    missing = []
+    if options.get("timeout", 0) < SQLITE_OPTIONS["timeout"]:
+        missing.append("timeout")
+    if django.VERSION >= (5, 1):
+        if str(options.get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+            missing.append("transaction_mode")
+        if "journal_mode" not in str(options.get("init_command")).lower():
+            missing.append("init_command")
+    return missing

@@ -1,0 +1,42 @@
+"""The letters stored in the database: RapidSMS's own, each with one meaning."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Direction(models.TextChoices):
+    """Which way a message goes."""
+
+    INCOMING = "I", "Incoming"
+    OUTGOING = "O", "Outgoing"
+
+
+class Status(models.TextChoices):
+    """How far a message or a transmission has come.
+
+    ============ ======================== ========================== =============================
+    status       inbound                  outbound transmission      outbound message
+    ============ ======================== ========================== =============================
+    Q Queued     stored, not yet          stored, not yet taken      stored, its batches not yet
+                 processed                                           queued
+    P Processing                          taken by a worker that is  queued or being sent: some
+                                          sending it                 are neither sent, delivered
+                                                                     nor errored
+    R Received   apps have run, replies
+                 are stored
+    S Sent                                the gateway accepted it    all sent or delivered, at
+                                                                     least one not delivered
+    D Delivered                           a delivery report said so  all delivered
+    E Errored    an app raised; the error the last try failed; the   at least one errored
+                 is stored                date of the next try says
+                                          whether one follows
+    ============ ======================== ========================== =============================
+    """
+
+    QUEUED = "Q", "Queued"
+    RECEIVED = "R", "Received"
+    PROCESSING = "P", "Processing"
+    SENT = "S", "Sent"
+    DELIVERED = "D", "Delivered"
+    ERRORED = "E", "Errored"

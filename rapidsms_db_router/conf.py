@@ -1,0 +1,73 @@
+"""The only reader of this app's settings; each is read anew on every use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+
+DEFAULTS: dict[str, int | float] = {
+    "DB_ROUTER_DEFAULT_BATCH_SIZE": 200,
+    "DB_ROUTER_MAX_RETRIES": 5,
+    "DB_ROUTER_RETRY_BACKOFF": 60,
+}
+
+#: Keys of a backend's entry in INSTALLED_BACKENDS that this router reads.
+BACKEND_OPTIONS = ("router.db.batch_size", "router.db.eager", "router.db.max_retries")
+
+
+def _get(name: str) -> Any:
+    return getattr(settings, name, DEFAULTS[name])
+
+
+def batch_size(backend_name: str | None = None) -> int:
+    """Return the most transmissions one call of a backend may carry.
+
+    :param backend_name: a name in ``INSTALLED_BACKENDS`` whose ``"router.db.batch_size"``
+        comes before ``DB_ROUTER_DEFAULT_BATCH_SIZE``.
+    """
+    default = _get("DB_ROUTER_DEFAULT_BATCH_SIZE")
+    return int(backend_option(backend_name, "router.db.batch_size", default))
+
+
+def max_retries(backend_name: str | None = None) -> int:
+    """Return how many tries follow the first before a transmission is given up.
+
+    :param backend_name: a name in ``INSTALLED_BACKENDS`` whose ``"router.db.max_retries"``
+        comes before ``DB_ROUTER_MAX_RETRIES``.
+    """
+    default = _get("DB_ROUTER_MAX_RETRIES")
+    return int(backend_option(backend_name, "router.db.max_retries", default))
+
+
+def retry_backoff() -> float:
+    """Return the delay before the first retry, in seconds (``DB_ROUTER_RETRY_BACKOFF``)."""
+    return float(_get("DB_ROUTER_RETRY_BACKOFF"))
+
+
+def is_eager(backend_name: str | None) -> bool:
+    """Return whether a backend's messages are handled in the process that stored them.
+
+    A backend says so with ``"router.db.eager": True``, or with CeleryRouter's
+    ``"router.celery.eager": True``.
+    """
+    celery_router_way = backend_option(backend_name, "router.celery.eager", False)
+    return bool(backend_option(backend_name, "router.db.eager", celery_router_way))
+
+
+def has_eager_backend() -> bool:
+    """Return whether any installed backend is eager."""
+    return any(is_eager(name) for name, _ in installed_backends())
+
+
+def installed_backends() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each backend's name and its options with keys in lower case, as RapidSMS has them."""
+    for name, options in getattr(settings, "INSTALLED_BACKENDS", {}).items():
+        yield name, {str(key).lower(): value for key, value in options.items()}
+
+
+def backend_option(backend_name: str | None, key: str, default: Any) -> Any:
+    """Return one option of one backend, or ``default`` if the backend does not set it."""
+    options = getattr(settings, "INSTALLED_BACKENDS", {}).get(backend_name) or {}
+    return next((value for name, value in options.items() if str(name).lower() == key), default)

@@ -1,0 +1,39 @@
+"""Signals for a project's own code; sent once the change they tell of is committed.
+
+An exception in a receiver is logged, and changes nothing else.
+
+``message_processed``
+    The apps have run on an inbound message, or one of them raised.
+    ``sender``: :class:`~rapidsms_db_router.models.Message`; ``message``: the row, R or E.
+``transmissions_sent``
+    A gateway accepted some transmissions.
+    ``sender``: :class:`~rapidsms_db_router.models.Transmission`; ``message``: the row;
+    ``backend_name``; ``transmission_ids``: a list of primary keys.
+``transmissions_errored``
+    A try to send some transmissions failed. As above, and ``error``: the reason stored with the
+    rows; ``next_try``: when they will be tried again, or ``None`` if they are given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.dispatch import Signal
+
+__all__ = ("message_processed", "transmissions_errored", "transmissions_sent")
+
+logger = logging.getLogger(__name__)
+
+message_processed = Signal()
+transmissions_sent = Signal()
+transmissions_errored = Signal()
+
+
+def tell(signal: Signal, **named: Any) -> None:
+    """Send ``signal``; log what a receiver raises by its class alone."""
+    for receiver, outcome in signal.send_robust(**named):
+        if isinstance(outcome, Exception):
+            name = getattr(receiver, "__qualname__", type(receiver).__name__)
+            logger.error("receiver_failed receiver=%s error=%s", name, type(outcome).__name__)
+            logger.debug("receiver_failed receiver=%s", name, exc_info=outcome)
