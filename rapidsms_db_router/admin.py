@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -31,7 +31,8 @@ class BoundedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         """How many rows there are, or :attr:`most`."""
-        return self.object_list.order_by()[: self.most].count()
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows.order_by()[: self.most].count()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -40,6 +41,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     paginator = BoundedPaginator
     show_full_result_count = False
     ordering = ("-id",)
+    sortable_by = ("id",)  # no other column has an index to sort by
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Messages come through the router."""
@@ -125,7 +127,7 @@ class MessageAdmin(ReadOnlyAdmin):
     list_display_links = ("id", "short_text")
     list_filter = ("direction", "status", BackendFilter, "date")
     search_fields = ("text",)
-    search_help_text = "Part of the text; or all of a number or an external id"
+    search_help_text = "A number, an external id, or part of a text"
     actions = ("resend", "reprocess")
     fieldsets = (
         (None, {"fields": ("direction", "status", "text", "transmission_counts", "error")}),
@@ -157,13 +159,17 @@ class MessageAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search texts for a part, numbers and external ids for the whole."""
+        """Search for a number; if none is like it, for an external id; else for part of a text."""
         term = search_term.strip()
         if not term:
             return queryset, False
         of_number = Transmission.objects.filter(connection__identity=term).values("message")
-        found = Q(text__icontains=term) | Q(external_id=term) | Q(pk__in=of_number)
-        return queryset.filter(found), False
+        # One after the other, since no index serves an OR of these, and none at all serves the
+        # last.
+        for found in (queryset.filter(pk__in=of_number), queryset.filter(external_id=term)):
+            if found.exists():
+                return found, False
+        return queryset.filter(text__icontains=term), False
 
     @admin.display(description="text", ordering=None)
     def short_text(self, message: Message) -> str:
@@ -252,7 +258,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
     list_select_related = ("message", "connection__backend")
     list_filter = ("status", "message__direction", "connection__backend", NextTryFilter, "date")
     search_fields = ("connection__identity",)
-    search_help_text = "All of a number or of a message's external id; or part of a message's text"
+    search_help_text = "A number, a message's external id, or part of its text"
     actions = ("resend",)
     fields = (
         "message_link",
@@ -272,13 +278,16 @@ class TransmissionAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search numbers and external ids for the whole, texts for a part."""
+        """Search for a number; if there is none like it, for messages as their own page does."""
         term = search_term.strip()
         if not term:
             return queryset, False
-        messages_found = Message.objects.filter(Q(text__icontains=term) | Q(external_id=term))
-        found = Q(connection__identity=term) | Q(message__in=messages_found.values("pk"))
-        return queryset.filter(found), False
+        of_number = queryset.filter(connection__identity=term)
+        if of_number.exists():
+            return of_number, False
+        with_id = Message.objects.filter(external_id=term)
+        found = with_id if with_id.exists() else Message.objects.filter(text__icontains=term)
+        return queryset.filter(message__in=found.values("pk")), False
 
     def lookup_allowed(self, lookup: str, *args: Any, **kwargs: Any) -> bool:
         """Allow the links from a message to its transmissions."""

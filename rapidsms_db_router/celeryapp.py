@@ -75,4 +75,5 @@ def producers(app: Celery) -> ProducerPool:
         **dict.fromkeys(names, BROKER_PATIENCE),
         **connection.transport_options,
     }
-    return pools.producers[connection]
+    pool: ProducerPool = pools.producers[connection]
+    return pool

@@ -11,8 +11,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 #: PostgreSQL cannot hold NUL, and no UTF-8 column can hold half a surrogate pair.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-#: Deeper nesting than this is stored as its ``str()``; JSON parsers give up not far beyond.
-MAX_DEPTH = 100
+BEYOND_BMP = re.compile("[^\x00-\uffff]")
+#: What is nested deeper than this is stored as its ``str()``: MariaDB's JSON ends at 32 levels.
+MAX_DEPTH = 30
 
 
 def clean_text(text: Any) -> str:
@@ -20,6 +21,11 @@ def clean_text(text: Any) -> str:
     # str.__str__ takes the value of an enumeration's member, where str() may take its name
     as_str = str.__str__(text) if isinstance(text, str) else str(text)
     return UNSTORABLE.sub(REPLACEMENT, as_str)
+
+
+def narrow_text(text: str) -> str:
+    """Return ``text`` with U+FFFD for what MySQL's three-byte ``utf8`` cannot hold, like emoji."""
+    return BEYOND_BMP.sub(REPLACEMENT, text)
 
 
 def clean_json(value: Any) -> tuple[Any, bool]:

@@ -9,13 +9,13 @@ import datetime
 import logging
 import traceback
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from django.db import IntegrityError, connections, router, transaction
+from django.db import DatabaseError, IntegrityError, connections, router, transaction
 from django.db.models import QuerySet
 from django.dispatch import Signal
 from django.utils.timezone import now
@@ -23,7 +23,7 @@ from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import conf, retries, signals
 from rapidsms_db_router.choices import Direction, Status
-from rapidsms_db_router.clean import clean_json, clean_text
+from rapidsms_db_router.clean import clean_json, clean_text, narrow_text
 from rapidsms_db_router.errors import (
     BackendNotConfigured,
     InvalidConnection,
@@ -41,6 +41,8 @@ REPETITION_WINDOW = datetime.timedelta(days=1)
 INSERT_SIZE = 1000
 #: More of an error than this helps nobody.
 LONGEST_ERROR = 10_000
+#: The width of the column.
+LONGEST_EXTERNAL_ID = 1024
 
 
 class Router(Protocol):
@@ -78,7 +80,7 @@ def recipients(given: Any) -> list[Connection] | QuerySet[Connection]:
                 f"A QuerySet of {given.model.__name__} holds no recipients; pass Connections."
             )
         return given
-    found = [given] if isinstance(given, Connection) else list(given)
+    found = list(given) if isinstance(given, Iterable) else [given]
     for connection in found:
         _primary_key(connection)
     return found
@@ -112,24 +114,36 @@ def store(
     stored_fields, lossy = clean_json(fields or {})
     external_id = stored_fields.get("external_id")
     external_id = "" if external_id is None else clean_text(external_id)
-    cleaned = clean_text(text)
-    longest = Message._meta.get_field("external_id").max_length
     message = Message(
         direction=direction,
-        text=cleaned,
+        text=clean_text(text),
         fields=stored_fields,
-        external_id=external_id[:longest],
+        external_id=external_id[:LONGEST_EXTERNAL_ID],
     )
     if direction == Direction.INCOMING:
-        message.repetition_key = repetition_key(found, external_id, cleaned)
+        message.repetition_key = repetition_key(found, external_id, message.text)
+    stored = _insert(message, found)
+    if stored is not message:
+        logger.info("message_repeated message=%s", stored.pk)
+        return stored
+    if lossy or message.text != text:
+        logger.warning("message_cleaned message=%s", message.pk)
+    if len(external_id) > LONGEST_EXTERNAL_ID:
+        logger.warning("external_id_cut message=%s length=%s", message.pk, len(external_id))
+    return message
+
+
+def _insert(message: Message, found: list[Connection] | QuerySet[Connection]) -> Message:
+    """Insert a message with its transmissions; return it, or the one that it repeats."""
     while True:
         try:
             with transaction.atomic(using=alias()):
                 message.save(force_insert=True)
-                if not _store_transmissions(message, found) and direction == Direction.OUTGOING:
+                count = _insert_transmissions(message, found)
+                if not count and message.direction == Direction.OUTGOING:
                     message.status, message.error = Status.ERRORED, NO_RECIPIENTS
                     message.save(update_fields=("status", "error", "updated"))
-            break
+            return message
         except IntegrityError:
             # most likely another process has just stored the same message
             message.pk = None
@@ -137,15 +151,20 @@ def store(
             if original is None:
                 raise
             if original.date > now() - REPETITION_WINDOW:
-                logger.info("message_repeated message=%s", original.pk)
                 return original
             # the key of a message that is too old to be repeated is free again
             Message.objects.filter(pk=original.pk).update(repetition_key=None)
-    if lossy or cleaned != text:
-        logger.warning("message_cleaned message=%s", message.pk)
-    if message.external_id != external_id:
-        logger.warning("external_id_cut message=%s length=%s", message.pk, len(external_id))
-    return message
+        except DatabaseError as err:
+            message.pk = None
+            narrowed = narrow_text(message.text)
+            if narrowed == message.text or not _refuses_characters(err):
+                raise
+            message.text, message.external_id = narrowed, narrow_text(message.external_id)
+
+
+def _refuses_characters(err: DatabaseError) -> bool:
+    """Whether MariaDB or MySQL refused a character: its tables may know no more than the BMP."""
+    return bool(err.args) and err.args[0] == 1366
 
 
 def _repeated_by(message: Message) -> Message | None:
@@ -157,7 +176,7 @@ def _repeated_by(message: Message) -> Message | None:
         return same.first() or same.select_for_update().first()
 
 
-def _store_transmissions(message: Message, found: list[Connection] | QuerySet[Connection]) -> int:
+def _insert_transmissions(message: Message, found: list[Connection] | QuerySet[Connection]) -> int:
     """Insert a transmission for each connection, once; return how many there are."""
     connections = found.iterator(INSERT_SIZE) if isinstance(found, QuerySet) else found
     unique = iter(dict.fromkeys(_primary_key(connection) for connection in connections))
@@ -186,10 +205,10 @@ def process_inbound(router: Router, message_id: int, fields: dict[str, Any] | No
     :param fields: used where the stored message has none.
     """
     claim = Message.objects.take_inbound(message_id)
-    if claim is None:
+    dbm = Message.objects.filter(pk=message_id).first() if claim else None
+    if claim is None or dbm is None:
         logger.info("message_not_taken message=%s", message_id)
         return
-    dbm = Message.objects.get(pk=message_id)
     try:
         try:
             msg = router.create_message_from_dbm(dbm, dbm.fields or fields)
@@ -253,7 +272,7 @@ def describe(exc: BaseException) -> str:
 
 
 def _storable(error: str) -> str:
-    return clean_text(error)[:LONGEST_ERROR]
+    return narrow_text(clean_text(error))[:LONGEST_ERROR]
 
 
 # Outbound
@@ -294,7 +313,8 @@ def send_batch(
     claim, batch = Transmission.objects.take(message_id, ids) if backend else (None, [])
     if backend is None or claim is None or not batch:
         logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
-        dbm.refresh_status()
+        if dbm.status not in (Status.SENT, Status.DELIVERED):
+            dbm.refresh_status()  # rows may have gone, with their connections or their backend
         return None
     if dbm.status == Status.ERRORED:
         dbm.set_status()  # what errored may be under way again
@@ -424,7 +444,8 @@ def resend(transmissions: QuerySet[Transmission]) -> tuple[int, list[int]]:
     """
     errored = transmissions.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)
     rows = iter(list(errored.order_by("pk").values_list("pk", "message_id")))
-    count, messages = 0, set()
+    count = 0
+    messages: set[int] = set()
     while chunk := dict(islice(rows, INSERT_SIZE)):
         messages.update(chunk.values())
         count += Transmission.objects.filter(pk__in=chunk, status=Status.ERRORED).update(

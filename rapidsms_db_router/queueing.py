@@ -22,7 +22,9 @@ from rapidsms_db_router.tasks import receive_async, send_transmissions
 
 logger = logging.getLogger(__name__)
 
-_waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("_waiting", default=None)
+Ring = Callable[[Message], None]
+
+_waiting: ContextVar[list[tuple[Ring, Message]] | None] = ContextVar("_waiting", default=None)
 
 
 def is_eager() -> bool:
@@ -33,13 +35,13 @@ def is_eager() -> bool:
 def queue_inbound(dbm: Message) -> None:
     """Have the apps run on a stored inbound message, unless it was processed before."""
     if dbm.status == Status.QUEUED:
-        _after_storing(lambda: _ring_inbound(dbm))
+        _after_storing(_ring_inbound, dbm)
 
 
 def queue_outbound(dbm: Message) -> None:
     """Have what is Q of a stored outbound message sent."""
     if dbm.status != Status.ERRORED or dbm.transmissions.exists():
-        _after_storing(lambda: _ring_outbound(dbm))
+        _after_storing(_ring_outbound, dbm)
 
 
 @contextmanager
@@ -49,32 +51,32 @@ def replies_together() -> Iterator[None]:
     Replies are stored in one transaction with the message they answer; none may be sent before
     all are stored.
     """
-    waiting: list[Callable[[], None]] = []
+    waiting: list[tuple[Ring, Message]] = []
     token = _waiting.set(waiting)
     try:
         yield
     finally:
         _waiting.reset(token)
-    for callback in waiting:
-        callback()
+    for ring, dbm in waiting:
+        ring(dbm)
 
 
-def _after_storing(callback: Callable[[], None]) -> None:
+def _after_storing(ring: Ring, dbm: Message) -> None:
     if not is_eager():
-        transaction.on_commit(lambda: _never_failing(callback), using=delivery.alias())
+        transaction.on_commit(lambda: _never_failing(ring, dbm), using=delivery.alias())
     elif (waiting := _waiting.get()) is not None:
-        waiting.append(callback)
+        waiting.append((ring, dbm))
     else:
-        callback()
+        ring(dbm)
 
 
-def _never_failing(callback: Callable[[], None]) -> None:
-    """Run ``callback``; the message is stored, so that its caller must not see it fail."""
+def _never_failing(ring: Ring, dbm: Message) -> None:
+    """Ring; the message is stored, so that whoever stored it must not see this fail."""
     try:
-        callback()
+        ring(dbm)
     except Exception as exc:
-        logger.error("queueing_failed error=%s", type(exc).__name__)
-        logger.debug("queueing_failed", exc_info=True)
+        logger.error("queueing_failed message=%s error=%s", dbm.pk, type(exc).__name__)
+        logger.debug("queueing_failed message=%s", dbm.pk, exc_info=True)
 
 
 def _ring_inbound(dbm: Message) -> None:

@@ -23,5 +23,5 @@ def delay(attempts: int, backoff: float, jitter: float | None = None) -> float:
     if jitter is None:
         jitter = random.uniform(-1, 1)
     # 2**20 times any backoff of note is past the hour: higher powers would only overflow
-    plain = min(backoff * 2 ** min(attempts - 1, 20), LONGEST_DELAY)
+    plain = min(backoff * 2.0 ** min(attempts - 1, 20), LONGEST_DELAY)
     return min(plain * (1 + JITTER * jitter), LONGEST_DELAY)

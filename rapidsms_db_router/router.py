@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 from rapidsms.errors import MessageSendingError
 from rapidsms.messages.base import MessageBase
@@ -21,7 +20,8 @@ from rapidsms_db_router import delivery, queueing
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.clean import clean_json
 from rapidsms_db_router.errors import BackendNotConfigured
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Message
+from rapidsms_db_router.querysets import TransmissionQuerySet
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ USUAL_CLASS: dict[str, type[MessageBase]] = {
 }
 
 
-class DatabaseRouter(BlockingRouter):  # type: ignore[misc]
+class DatabaseRouter(BlockingRouter):
     """Stores every message before anything else happens to it, and lets Celery do the rest.
 
     Inbound messages carry their row as ``msg.dbm`` and its primary key as ``msg.id``; outbound
@@ -213,8 +213,8 @@ class DatabaseRouter(BlockingRouter):  # type: ignore[misc]
         return delivery.store(direction, connections, text, fields)
 
     def group_transmissions(
-        self, transmissions: QuerySet[Transmission], batch_size: int | None = None
-    ) -> Iterator[tuple[int, QuerySet[Transmission]]]:
+        self, transmissions: TransmissionQuerySet, batch_size: int | None = None
+    ) -> Iterator[tuple[int, TransmissionQuerySet]]:
         """Divide transmissions by backend and into batches.
 
         :param transmissions: a QuerySet.

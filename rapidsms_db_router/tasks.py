@@ -14,7 +14,7 @@ from rapidsms_db_router import celeryapp, delivery
 __all__ = ("receive_async", "send_transmissions")
 
 
-class RouterTask(Task):  # type: ignore[misc]
+class RouterTask(Task):
     """A task whose loss or repetition changes nothing but timing."""
 
     abstract = True
