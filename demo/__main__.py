@@ -1,0 +1,127 @@
+"""Shows the router at work: ``python -m demo``, or ``make demo``.
+
+Starts a web server, a worker and a gateway, has SMS answered and a broadcast sent, and then
+serves until Ctrl-C. Without a terminal it ends by itself: with status 0 if every message ended
+as it should, else with 1.
+"""
+
+import os
+import sys
+import time
+from urllib.request import urlopen
+
+import django
+from django.core.management import call_command
+
+from demo.processes import DemoFailed, Processes, free_port
+
+PORT, GATEWAY_PORT = free_port(8000), free_port()
+WEB, GATEWAY = f"http://127.0.0.1:{PORT}/", f"http://127.0.0.1:{GATEWAY_PORT}/"
+#: Name and password.
+LOGIN = "demo"
+
+
+def main():
+    """Run the demo; return its exit status."""
+    set_up()
+    from demo.screen import GREEN, PLAIN, RED, heading, say
+    from demo.settings import RUN
+
+    problems = None
+    try:
+        with Processes(RUN) as processes:
+            try:
+                heading("Database, web server, worker and gateway")
+                start(processes)
+                say(f"  All answer; their logs are in {RUN}.")
+                problems = show(processes)
+                for problem in problems:
+                    say(f"{RED}Wrong: {problem}.{PLAIN}")
+                if not problems:
+                    say(f"{GREEN}Every message ended as it should.{PLAIN}")
+                if sys.stdin.isatty() and sys.stdout.isatty():
+                    serve(processes)
+            except KeyboardInterrupt:
+                say("\nEnding; the worker takes a few seconds.")
+    except DemoFailed as err:
+        say(f"\n{RED}{err}{PLAIN}")
+        return 1
+    if problems is None:
+        return 130  # interrupted before its end
+    return 1 if problems else 0
+
+
+def set_up():
+    """Set Django up; what is set in the environment the processes will inherit."""
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        os.environ.pop(name, None)  # Celery would prefer them to the demo's settings
+    os.environ.update(
+        DJANGO_SETTINGS_MODULE="demo.settings",
+        DEMO_GATEWAY_URL=GATEWAY,
+        PYTHONUNBUFFERED="1",  # the logs are complete whenever one looks
+        no_proxy="127.0.0.1",
+    )
+    django.setup()
+
+
+def start(processes):
+    """Bring the database up to date, start the processes and wait until they answer."""
+    from django.contrib.auth.models import User
+
+    call_command("migrate", verbosity=0)
+    if not User.objects.filter(username=LOGIN).exists():
+        User.objects.create_superuser(LOGIN, password=LOGIN)
+    processes.start("gateway", "-m", "demo.gateway", str(GATEWAY_PORT))
+    processes.start("web server", "manage.py", "runserver", "--noreload", str(PORT))
+    log = processes.start("worker", "manage.py", "celery", "worker", "--loglevel=info")
+    processes.wait_for(lambda: answers(f"{GATEWAY}?id=0"), 30, "the gateway")
+    processes.wait_for(lambda: answers(f"{WEB}accounts/login/"), 60, "the web server")
+    processes.wait_for(lambda: " ready." in log.read_text(), 60, "the worker")
+
+
+def answers(url):
+    """Return whether a server answers at ``url``."""
+    try:
+        with urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def show(processes):
+    """Do the main job in front of the user; return what ended otherwise than it should."""
+    from demo import gateway
+    from demo.screen import heading
+    from demo.show import NUMBERS, Broadcast, Conversation
+
+    heading(f"SMS posted to {WEB}sms/, and their replies from the gateway")
+    conversation = Conversation(WEB, processes)
+    conversation.run()
+
+    without = sum(map(gateway.has_no_subscriber, NUMBERS))
+    switched_off = sum(map(gateway.is_switched_off, NUMBERS))
+    heading(
+        f"A broadcast to {len(NUMBERS):,} people, of whom the gateway refuses"
+        f" {without} for ever and {switched_off} for a while"
+    )
+    broadcast = Broadcast(processes)
+    broadcast.run()
+    return [*conversation.problems(), *broadcast.problems()]
+
+
+def serve(processes):
+    """Say what there is to see, and serve until Ctrl-C."""
+    from demo.screen import heading, say
+
+    heading(f"Now open in a browser, as {LOGIN} with the password {LOGIN}:")
+    say(f"  {WEB}  to send an SMS of your own, and see its reply")
+    say(f"  {WEB}admin/rapidsms_db_router/message/  what became of every message")
+    say(f"  {WEB}admin/rapidsms_db_router/transmission/?status__exact=E  who was not reached")
+    say("Ctrl-C ends the demo.")
+    while True:
+        processes.check()
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
