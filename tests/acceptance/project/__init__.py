@@ -1,0 +1,1 @@
+"""A project without a Celery app of its own."""

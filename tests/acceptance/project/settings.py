@@ -1,0 +1,40 @@
+"""Settings of a project that runs for real; what differs from run to run comes by environment.
+
+Beside what :mod:`tests.settings` reads: DB_ROUTER_TEST_ATOMIC_REQUESTS.
+"""
+# ruff: noqa: F403, F405
+
+import sys
+
+from tests.settings import *
+
+INSTALLED_APPS = [name for name in INSTALLED_APPS if not name.startswith("tests.")]
+ROOT_URLCONF = "tests.acceptance.project.urls"
+DATABASES["default"]["ATOMIC_REQUESTS"] = "DB_ROUTER_TEST_ATOMIC_REQUESTS" in os.environ
+if "pymysql" in sys.modules:
+    # else it reads the certificates of the whole system whenever it connects: 35 ms
+    DATABASES["default"]["OPTIONS"]["ssl_disabled"] = True
+
+RAPIDSMS_HANDLERS = ["tests.acceptance.project.handlers.PingHandler"]
+INSTALLED_BACKENDS = {
+    "gateway": {
+        "ENGINE": "tests.acceptance.project.gateway.GatewayBackend",
+        "folder": RUN_FOLDER,
+        "router.db.batch_size": 100,
+    }
+}
+DB_ROUTER_MAX_RETRIES = 2
+DB_ROUTER_RETRY_BACKOFF = 1
+
+# a queue of its own on a broker that others use too
+CELERY_TASK_DEFAULT_QUEUE = DATABASE_NAME
+if CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{DATABASE_NAME}:"}
+elif CELERY_BROKER_URL.startswith("filesystem"):
+    CELERY_BROKER_TRANSPORT = "demo.filebroker.Transport"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(RUN_FOLDER / "queue"),
+        "data_folder_out": str(RUN_FOLDER / "queue"),
+        "control_folder": str(RUN_FOLDER / "control"),
+        "polling_interval": 0.1,
+    }

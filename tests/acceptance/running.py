@@ -1,0 +1,213 @@
+"""Starts a project's web server and workers, asks them over HTTP, and ends them again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests import servers
+from tests.acceptance.project.gateway import Gateway
+
+ROOT = Path(__file__).parent.parent.parent
+#: How long anything that a test waits for may take, in seconds.
+PATIENCE = 60
+#: How often to look whether it has happened, in seconds.
+INTERVAL = 0.2
+
+Found = TypeVar("Found")
+
+
+def wait_for(what: str, look: Callable[[], Found], patience: float = PATIENCE) -> Found:
+    """Look until there is something to be seen, and return it."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {patience} seconds in vain for {what}")
+        time.sleep(INTERVAL)
+    return found
+
+
+class Process:
+    """A process with its children, and what they write to standard output and error."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                arguments,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self) -> str:
+        """Return all that was written so far."""
+        return self.log.read_text(errors="replace")
+
+    def wait_for_output(self, text: str, patience: float = PATIENCE) -> None:
+        """Wait until ``text`` was written."""
+        what = f"{text!r} in {self.log.name}"
+        wait_for(what, lambda: self.runs() and text in self.output(), patience)
+
+    def runs(self) -> bool:
+        """Return ``True``, or fail if the process has ended."""
+        status = self._popen.poll()
+        assert status is None, f"{self.log.name}: ended with status {status}"
+        return True
+
+    def wait(self) -> int:
+        """Wait until the process ends by itself; return its exit status."""
+        return self._popen.wait(PATIENCE)
+
+    def stop(self) -> None:
+        """End the process, kindly at first, and then whatever is left of its group."""
+        self._popen.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+class Project:
+    """A RapidSMS project with a database of its own, and the processes that run for it.
+
+    :param folder: an empty folder.
+    :param database: ``"sqlite"``, ``"postgres"`` or ``"mariadb"``.
+    :param broker: a broker's URL.
+    :param package: which project below ``tests.acceptance``.
+    :param atomic_requests: whether every request is one transaction.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database: str,
+        broker: str,
+        package: str = "project",
+        atomic_requests: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.database = database
+        self.broker = broker
+        self.name = f"rapidsms_db_router_acceptance_{os.getpid()}"
+        self.gateway = Gateway(folder)
+        #: Where a file-system broker keeps its tasks.
+        self.queue = folder / "queue"
+        self.address = ""
+        self.processes: list[Process] = []
+        self._environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "DJANGO_SETTINGS_MODULE": f"tests.acceptance.{package}.settings",
+            "DB_ROUTER_TEST_DATABASE": database,
+            "DB_ROUTER_TEST_NAME": self.name,
+            "DB_ROUTER_TEST_FOLDER": str(folder),
+        }
+        if atomic_requests:
+            self._environment["DB_ROUTER_TEST_ATOMIC_REQUESTS"] = "yes"
+
+    def create(self) -> None:
+        """Create the database with its tables, and the folder of a file-system broker."""
+        self.queue.mkdir()
+        if self.database == "postgres":
+            with servers.connect_postgres() as connection:
+                connection.execute(f"CREATE DATABASE {self.name}")
+        elif self.database == "mariadb":
+            with servers.connect_mariadb() as connection, connection.cursor() as cursor:
+                cursor.execute(
+                    f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                )
+        migrate = self._start("migrate", "migrate", "--verbosity=0")
+        assert migrate.wait() == 0, migrate.output()
+
+    def drop(self) -> None:
+        """End the processes; leave nothing in the database server and in the broker."""
+        self.stop()
+        if self.database == "postgres":
+            with servers.connect_postgres() as connection:
+                connection.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+        elif self.database == "mariadb":
+            with servers.connect_mariadb() as connection, connection.cursor() as cursor:
+                cursor.execute(f"DROP DATABASE IF EXISTS {self.name}")
+        if self.broker == servers.BROKERS["redis"]:
+            with servers.connect_broker("redis") as connection:
+                client = connection.default_channel.client
+                for key in client.scan_iter(f"{self.name}:*"):
+                    client.delete(key)
+        elif self.broker == servers.BROKERS["rabbitmq"]:
+            with servers.connect_broker("rabbitmq") as connection:
+                connection.default_channel.queue_delete(self.name)
+                connection.default_channel.exchange_delete(self.name)
+
+    def stop(self) -> None:
+        """End the processes."""
+        for process in self.processes:
+            process.stop()
+        self.processes.clear()
+
+    def start_web(self) -> Process:
+        """Start a web server, and wait until it answers."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        web = self._start("web", "runserver", "--noreload", f"127.0.0.1:{port}")
+        wait_for("the web server", lambda: web.runs() and self._answers())
+        return web
+
+    def _answers(self) -> bool:
+        try:
+            self.messages()
+        except OSError:
+            return False
+        return True
+
+    def start_worker(self) -> Process:
+        """Start a worker with two processes."""
+        # its own name, since all workers at a broker hear of each other
+        name = f"--hostname={self.name}@localhost"
+        return self._start("worker", "celery", "worker", "--loglevel=info", "-c", "2", name)
+
+    def _start(self, log: str, *arguments: str) -> Process:
+        process = Process(
+            [sys.executable, "manage.py", *arguments],
+            {**self._environment, "DB_ROUTER_TEST_BROKER": self.broker},
+            self.folder / f"{log}.log",
+        )
+        self.processes.append(process)
+        return process
+
+    # As a gateway, or the project's staff, would
+
+    def post_sms(self, identity: str, text: str) -> None:
+        """Post a message that someone has sent in."""
+        self._ask("/sms/", urllib.parse.urlencode({"identity": identity, "text": text}).encode())
+
+    def broadcast(self, text: str, identities: list[str]) -> int:
+        """Have a message sent; return its id."""
+        body = json.dumps({"text": text, "identities": identities}).encode()
+        return json.loads(self._ask("/broadcast/", body))["id"]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return all stored messages in the order of their ids, with their transmissions."""
+        return json.loads(self._ask("/messages/"))
+
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        with urllib.request.urlopen(self.address + path, body, timeout=30) as answer:
+            return answer.read()

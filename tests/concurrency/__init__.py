@@ -1,0 +1,1 @@
+"""What holds when several threads or processes do the same at once, on real connections."""

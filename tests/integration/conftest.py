@@ -1,0 +1,106 @@
+"""A backend that is installed; a broker and a worker inside this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from queue import Empty
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+from celery import current_app
+from celery.app.trace import trace_task
+from django.db import connection
+
+from tests.integration.project import Project
+
+
+@pytest.fixture(autouse=True)
+def _backends(installed_backends: dict[str, Any]) -> None:
+    """Every test here has a backend."""
+
+
+class Published(NamedTuple):
+    """A task as it came out of the broker."""
+
+    name: str
+    kwargs: dict[str, Any]
+    #: When it is to be run, or ``None`` for now.
+    eta: str | None
+    id: str
+
+
+class Commit(Protocol):
+    """Ends the body as a commit would: what waits for one is run."""
+
+    def __call__(self, *, execute: bool) -> AbstractContextManager[Any]: ...
+
+
+class Worker:
+    """Takes tasks from the broker in memory and runs them as Celery's workers do."""
+
+    def __init__(self, capture_on_commit_callbacks: Commit) -> None:
+        self._capture = capture_on_commit_callbacks
+
+    def commit(self) -> AbstractContextManager[Any]:
+        """Return a context whose body is one committed transaction."""
+        return self._capture(execute=True)
+
+    def take(self) -> list[Published]:
+        """Take all that is published, and run none of it."""
+        taken = []
+        with current_app.connection_for_read() as broker:
+            queue = broker.SimpleQueue(current_app.conf.task_default_queue, no_ack=True)
+            while True:
+                try:
+                    message = queue.get_nowait()
+                except Empty:
+                    break
+                _, kwargs, _ = message.payload
+                headers = message.headers
+                name = headers["task"].rpartition(".")[2]
+                taken.append(Published(name, kwargs, headers["eta"], headers["id"]))
+            queue.close()
+        return taken
+
+    def run(self, published: Published) -> None:
+        """Run a task in the way of a worker: not eagerly."""
+        task = current_app.tasks[f"rapidsms_db_router.tasks.{published.name}"]
+        request = {"id": published.id, "is_eager": False, "delivery_info": {}}
+        with self.commit():
+            trace_task(task, published.id, (), published.kwargs, request, app=current_app)
+
+    def work(self) -> list[Published]:
+        """Run everything that is to be run now, also what that publishes.
+
+        :returns: the tasks that are to be run later.
+        """
+        later: list[Published] = []
+        while tasks := self.take():
+            for published in tasks:
+                if published.eta is None:
+                    self.run(published)
+                else:
+                    later.append(published)
+        return later
+
+
+@pytest.fixture
+def worker(
+    celery_setting: Callable[[str, Any], None], django_capture_on_commit_callbacks: Commit
+) -> Iterator[Worker]:
+    """Have tasks published to a broker in memory, not run at once; and who runs them."""
+    celery_setting("task_always_eager", False)
+    worker = Worker(django_capture_on_commit_callbacks)
+    worker.take()
+    yield worker
+    worker.take()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project in a folder of its own, without a Celery app of its own."""
+    if connection.vendor != "sqlite":
+        pytest.skip("the same whatever the database; done on SQLite")
+    return Project(tmp_path)

@@ -1,0 +1,243 @@
+"""Backends that fail: who is tried again, when, and what is written down meanwhile."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.utils.timezone import now
+from rapidsms.errors import MessageSendingError
+from rapidsms.router import send
+
+from rapidsms_db_router.errors import BackendNotConfigured
+from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.tasks import send_transmissions
+from tests.service.backends import FailingBackend
+
+pytestmark = pytest.mark.django_db
+
+FAILING = {"ENGINE": "tests.service.backends.FailingBackend"}
+
+
+def refusing(*numbers):
+    return {"ENGINE": "tests.service.backends.RefusingBackend", "refuses": numbers}
+
+
+def broadcast(worker, people, count=3):
+    """Send to so many people; return the message's row and theirs."""
+    with worker.commit():
+        msg = send("news", people(count))
+    return msg.database_message, list(msg.database_message.transmissions.order_by("pk"))
+
+
+def refreshed(*rows):
+    for row in rows:
+        row.refresh_from_db()
+    return "".join(row.status for row in rows)
+
+
+def let_time_pass(**kwargs):
+    """Move every date of a next try back."""
+    for row in Transmission.objects.exclude(next_try=None):
+        Transmission.objects.filter(pk=row.pk).update(next_try=row.next_try - timedelta(**kwargs))
+
+
+def test_a_failed_batch_is_tried_again_through_celery_with_the_date_in_the_database(
+    worker, people, installed_backends
+):
+    installed_backends["phones"] = FAILING
+    message, rows = broadcast(worker, people)
+    (retry,) = worker.work()
+    assert refreshed(message, *rows) == "EEEE"
+    assert retry.name == "send_transmissions"
+    assert retry.kwargs == {
+        "backend_id": rows[0].connection.backend_id,
+        "message_id": message.pk,
+        "transmission_ids": [row.pk for row in rows],
+    }
+    for row in rows:
+        assert row.attempts == 1
+        assert row.error.startswith("ConnectionError: no way to ")
+        assert timedelta(seconds=40) < row.next_try - now() < timedelta(seconds=80)
+    # the broker's date is the database's, give or take the moment between the two
+    assert abs(datetime.fromisoformat(retry.eta) - rows[0].next_try) < timedelta(seconds=1)
+
+
+def test_only_the_named_are_tried_again(worker, people, calls, installed_backends):
+    installed_backends["phones"] = refusing("+254700000001")
+    message, rows = broadcast(worker, people)
+    (retry,) = worker.work()
+    assert refreshed(message, *rows) == "ESES"
+    assert retry.kwargs["transmission_ids"] == [rows[1].pk]
+    installed_backends["phones"] = refusing()
+    let_time_pass(minutes=2)
+    worker.run(retry)
+    assert calls[1].identities == ["+254700000001"]
+    assert refreshed(message, *rows) == "SSSS"
+    assert rows[1].error == ""
+    assert message.sent
+
+
+def test_a_retry_that_comes_before_its_date_does_nothing(worker, people, calls, installed_backends):
+    installed_backends["phones"] = {**FAILING, "failures": 1}
+    message, rows = broadcast(worker, people)
+    (retry,) = worker.work()
+    worker.run(retry)
+    assert refreshed(message, *rows) == "EEEE"
+    assert len(calls) == 1
+    let_time_pass(minutes=2)
+    worker.run(retry)
+    assert refreshed(message, *rows) == "SSSS"
+
+
+def test_a_retry_that_comes_twice_sends_once(worker, people, calls, installed_backends):
+    installed_backends["phones"] = {**FAILING, "failures": 1}
+    broadcast(worker, people)
+    (retry,) = worker.work()
+    let_time_pass(minutes=2)
+    worker.run(retry)
+    worker.run(retry)
+    assert len(calls) == 2
+
+
+def test_a_row_under_way_again_makes_its_message_processing_again(
+    worker, people, installed_backends
+):
+    seen = []
+    installed_backends["phones"] = {**FAILING, "failures": 1}
+    message, _ = broadcast(worker, people)
+    (retry,) = worker.work()
+    let_time_pass(minutes=2)
+
+    class Witness(FailingBackend):
+        def send(self, **kwargs):
+            seen.append(Message.objects.get(pk=message.pk).status)
+            super().send(**kwargs)
+
+    installed_backends["phones"]["ENGINE"] = Witness
+    worker.run(retry)
+    assert seen == ["P"]
+
+
+def test_the_last_try_gives_up_with_the_error(worker, people, calls, installed_backends):
+    installed_backends["phones"] = {**FAILING, "router.db.max_retries": 2}
+    message, rows = broadcast(worker, people)
+    waits = []
+    while retries := worker.work():
+        (retry,) = retries
+        refreshed(*rows)
+        waits.append((rows[0].next_try - now()).total_seconds())
+        let_time_pass(hours=1)
+        worker.run(retry)
+    assert len(calls) == 3
+    assert waits[0] < 80 < 85 < waits[1]
+    assert refreshed(message, *rows) == "EEEE"
+    for row in rows:
+        assert (row.attempts, row.next_try) == (3, None)
+        assert "ConnectionError" in row.error
+
+
+def test_no_retries_means_one_try(worker, people, calls, settings, installed_backends):
+    installed_backends["phones"] = FAILING
+    settings.DB_ROUTER_MAX_RETRIES = 0
+    message, rows = broadcast(worker, people)
+    assert worker.work() == []
+    assert refreshed(message, *rows) == "EEEE"
+    assert [row.next_try for row in rows] == [None] * 3
+    assert len(calls) == 1
+
+
+def test_a_retry_keeps_working_while_others_of_its_message_are_given_up(
+    worker, people, installed_backends
+):
+    installed_backends["phones"] = FAILING
+    _, rows = broadcast(worker, people)
+    Transmission.objects.filter(pk=rows[0].pk).update(attempts=5)
+    (retry,) = worker.work()
+    assert retry.kwargs["transmission_ids"] == [row.pk for row in rows[1:]]
+    refreshed(*rows)
+    assert [row.next_try is None for row in rows] == [True, False, False]
+
+
+def test_a_task_that_comes_twice_sends_once(worker, people, calls):
+    broadcast(worker, people)
+    (task,) = worker.take()
+    for _ in range(4):
+        worker.run(task)
+    assert len(calls) == 1
+
+
+def test_a_task_leaves_rows_that_another_is_sending(worker, people, calls):
+    message, rows = broadcast(worker, people)
+    Transmission.objects.filter(pk=rows[0].pk).update(status="P")
+    worker.work()
+    assert calls[0].identities == [row.connection.identity for row in rows[1:]]
+    assert refreshed(message, *rows) == "PPSS"
+
+
+def test_a_backend_that_is_not_installed_errs_without_a_retry(worker, people, calls, settings):
+    message, rows = broadcast(worker, people)
+    settings.INSTALLED_BACKENDS = {}
+    assert worker.work() == []
+    assert refreshed(message, *rows) == "EEEE"
+    for row in rows:
+        assert row.error.startswith("BackendNotConfigured: Backend 'phones' is not in INSTALLED")
+        assert row.next_try is None
+
+
+# Tasks called directly
+
+
+def direct(message, rows):
+    send_transmissions(rows[0].connection.backend_id, message.pk, [row.pk for row in rows])
+
+
+def test_a_direct_call_sends(worker, people, calls):
+    message, rows = broadcast(worker, people)
+    direct(message, rows)
+    assert refreshed(message, *rows) == "SSSS"
+
+
+def test_a_direct_call_raises_what_failed(worker, people, installed_backends):
+    installed_backends["phones"] = refusing("+254700000001")
+    message, rows = broadcast(worker, people)
+    with pytest.raises(MessageSendingError) as caught:
+        direct(message, rows)
+    assert caught.value.failed_identities == ["+254700000001"]
+    assert refreshed(message, *rows) == "ESES"
+
+
+def test_a_direct_call_raises_from_what_the_backend_raised(worker, people, installed_backends):
+    installed_backends["phones"] = FAILING
+    message, rows = broadcast(worker, people)
+    with pytest.raises(MessageSendingError) as caught:
+        direct(message, rows)
+    causes = []
+    cause = caught.value
+    while cause := cause.__cause__:
+        causes.append(type(cause))
+    assert causes[-1] is ConnectionError
+
+
+def test_a_direct_call_raises_for_a_backend_that_is_not_installed(worker, people, settings):
+    message, rows = broadcast(worker, people)
+    settings.INSTALLED_BACKENDS = {}
+    with pytest.raises(MessageSendingError) as caught:
+        direct(message, rows)
+    assert isinstance(caught.value.__cause__, BackendNotConfigured)
+
+
+def test_a_direct_call_publishes_nothing(worker, people, installed_backends):
+    installed_backends["phones"] = FAILING
+    message, rows = broadcast(worker, people)
+    worker.take()
+    with pytest.raises(MessageSendingError):
+        direct(message, rows)
+    assert worker.take() == []
+
+
+def test_a_direct_call_with_nothing_to_send_ends_quietly(worker, people, calls):
+    message, rows = broadcast(worker, people)
+    direct(message, rows)
+    direct(message, rows)
+    assert len(calls) == 1

@@ -1,0 +1,140 @@
+"""What a project's own code is told, and when."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+from rapidsms.router import receive, send
+
+from rapidsms_db_router import signals
+from rapidsms_db_router.models import Message, Transmission
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def told():
+    """Every signal sent so far: its name and what came with it."""
+    told = []
+    names = {getattr(signals, name): name for name in signals.__all__}
+
+    def receiver(signal, **named):
+        told.append((names[signal], named))
+
+    for signal in names:
+        signal.connect(receiver)
+    yield told
+    for signal in names:
+        signal.disconnect(receiver)
+
+
+def names(told):
+    return [name for name, _ in told]
+
+
+def test_message_processed_is_told_of_a_message_that_is_received(person, told):
+    msg = receive("whatever", person)
+    ((name, named),) = told
+    assert name == "message_processed"
+    assert named == {"sender": Message, "message": msg.dbm}
+    assert named["message"].status == "R"
+
+
+@pytest.mark.parametrize("text", ["raise", "dberror"])
+def test_message_processed_is_told_of_a_message_that_is_errored(person, told, text):
+    receive(text, person)
+    ((name, named),) = told
+    assert name == "message_processed"
+    assert named["message"].status == "E"
+    assert named["message"].error
+
+
+def test_transmissions_sent_names_message_backend_and_rows(people, told):
+    msg = send("news", people(2))
+    ((name, named),) = told
+    assert name == "transmissions_sent"
+    assert named == {
+        "sender": Transmission,
+        "message": msg.database_message,
+        "backend_name": "phones",
+        "transmission_ids": sorted(Transmission.objects.values_list("pk", flat=True)),
+    }
+    assert named["message"].status == "S"
+
+
+def test_transmissions_errored_names_reason_and_next_try(people, worker, told, installed_backends):
+    installed_backends["phones"] = {"ENGINE": "tests.service.backends.FailingBackend"}
+    with worker.commit():
+        send("news", people(2))
+    worker.work()
+    ((name, named),) = told
+    row = Transmission.objects.first()
+    assert name == "transmissions_errored"
+    assert named["error"] == row.error
+    assert named["next_try"] == row.next_try is not None
+    assert len(named["transmission_ids"]) == 2
+
+
+def test_a_divided_batch_is_told_in_two(people, worker, told, installed_backends):
+    installed_backends["phones"] = {
+        "ENGINE": "tests.service.backends.RefusingBackend",
+        "refuses": ["+254700000001"],
+        "router.db.max_retries": 0,
+    }
+    with worker.commit():
+        send("news", people(3))
+    worker.work()
+    rows = list(Transmission.objects.order_by("pk").values_list("pk", flat=True))
+    assert [(name, named["transmission_ids"]) for name, named in told] == [
+        ("transmissions_sent", [rows[0], rows[2]]),
+        ("transmissions_errored", [rows[1]]),
+    ]
+    assert told[1][1]["next_try"] is None
+
+
+def test_nothing_is_told_of_what_was_not_done(person, told):
+    send("cancel", [person])
+    send("news", [])
+    assert told == []
+
+
+def test_a_message_processed_once_is_told_of_once(person, worker, told):
+    with worker.commit():
+        receive("whatever", person)
+    (task,) = worker.take()
+    worker.run(task)
+    worker.run(task)
+    assert names(told) == ["message_processed"]
+
+
+def test_a_receiver_that_raises_changes_nothing(person, calls):
+    def receiver(**named):
+        raise RuntimeError
+
+    for name in signals.__all__:
+        getattr(signals, name).connect(receiver)
+    try:
+        receive("ping", person)
+    finally:
+        for name in signals.__all__:
+            getattr(signals, name).disconnect(receiver)
+    assert [call.text for call in calls] == ["pong"]
+    assert list(Message.objects.order_by("pk").values_list("status", flat=True)) == ["R", "S"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_signals_are_sent_once_the_change_is_committed(person, worker):
+    in_transaction = []
+
+    def receiver(**named):
+        in_transaction.append(transaction.get_connection().in_atomic_block)
+
+    for name in signals.__all__:
+        getattr(signals, name).connect(receiver)
+    try:
+        receive("ping", person)
+        worker.work()
+    finally:
+        for name in signals.__all__:
+            getattr(signals, name).disconnect(receiver)
+    assert in_transaction == [False, False]

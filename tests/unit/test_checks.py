@@ -1,0 +1,238 @@
+"""What is wrong is said at start, under a stable id, with a hint that says what to change."""
+
+from __future__ import annotations
+
+import django
+import pytest
+from celery import Celery
+from django.core.checks import run_checks
+from django.db.backends.sqlite3.base import DatabaseWrapper
+from rapidsms.backends.base import BackendBase
+from rapidsms.router.blocking import BlockingRouter
+
+from rapidsms_db_router import DatabaseRouter, checks
+
+RECORDING = "tests.service.backends.RecordingBackend"
+
+
+class OwnRouter(DatabaseRouter):
+    """A project's own."""
+
+
+def found():
+    """Return what our checks say, by their ids without the prefix."""
+    ours = [message for message in run_checks() if message.id.startswith(checks.ID)]
+    return {message.id.removeprefix(checks.ID): message for message in ours}
+
+
+def phones(**options):
+    return {"phones": {"ENGINE": RECORDING, **options}}
+
+
+def test_nothing_is_said_of_sound_settings(settings):
+    settings.INSTALLED_BACKENDS = phones()
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("id_", "name", "wrong", "right"),
+    [
+        ("E001", "DB_ROUTER_DEFAULT_BATCH_SIZE", (0, -1, "200", 1.5, True, None), (1, 5000)),
+        ("E002", "DB_ROUTER_MAX_RETRIES", (-1, "5", 1.5, False, None), (0, 5)),
+        (
+            "E003",
+            "DB_ROUTER_RETRY_BACKOFF",
+            (0, -1, "60", float("inf"), float("nan"), True),
+            (0.5, 9),
+        ),
+    ],
+)
+def test_a_setting_has_a_value_of_its_kind(settings, id_, name, wrong, right):
+    for value in wrong:
+        setattr(settings, name, value)
+        message = found()[id_]
+        assert name in message.msg
+        assert repr(value) in message.msg
+        assert message.hint.startswith("Set it to ")
+    for value in right:
+        setattr(settings, name, value)
+        assert found() == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ENGINE": "tests.service.backends.NoSuchBackend"},
+        {"ENGINE": "no.such.module.Backend"},
+        {"ENGINE": "nodots"},
+        {"ENGINE": None},
+        {},
+    ],
+)
+def test_e010_a_backend_can_be_loaded(settings, options):
+    settings.INSTALLED_BACKENDS = {"phones": options}
+    message = found()["E010"]
+    assert "'phones'" in message.msg
+    assert "BackendBase" in message.hint
+
+
+@pytest.mark.parametrize("engine", [RECORDING, BackendBase])
+def test_e010_says_nothing_of_a_path_or_class_that_is_there(settings, engine):
+    settings.INSTALLED_BACKENDS = {"phones": {"ENGINE": engine}}
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("router.db.batchsize", "router.db.batch_size"),
+        ("router.db.Max_Retry", "router.db.max_retries"),
+        ("router.db.egaer", "router.db.eager"),
+    ],
+)
+def test_e011_an_unknown_option_of_ours_is_told_with_the_nearest_known(settings, unknown, nearest):
+    settings.INSTALLED_BACKENDS = phones(**{unknown: 1})
+    message = found()["E011"]
+    assert unknown.lower() in message.msg
+    assert f"Did you mean {nearest!r}?" in message.hint
+
+
+def test_e011_says_nothing_of_known_options_and_of_those_that_are_not_ours(settings):
+    settings.INSTALLED_BACKENDS = phones(
+        **{
+            "router.db.eager": False,
+            "router.db.batch_size": 50,
+            "Router.DB.Max_Retries": 0,
+            "router.celery.eager": True,
+            "sendsms_url": "http://127.0.0.1/",
+        }
+    )
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("router.db.batch_size", 0),
+        ("router.db.batch_size", "50"),
+        ("router.db.eager", "yes"),
+        ("router.db.eager", 1),
+        ("router.db.max_retries", -1),
+    ],
+)
+def test_e012_an_option_has_a_value_of_its_kind(settings, option, value):
+    settings.INSTALLED_BACKENDS = phones(**{option: value})
+    message = found()["E012"]
+    assert "'phones'" in message.msg
+    assert repr(option) in message.msg
+    assert repr(value) in message.msg
+
+
+@pytest.mark.parametrize(
+    "router", ["rapidsms.router.blocking.BlockingRouter", "no.such.Router", None]
+)
+def test_w020_rapidsms_router_names_another(settings, router):
+    settings.RAPIDSMS_ROUTER = router
+    message = found()["W020"]
+    assert repr(router) in message.msg
+    assert checks.ROUTER in message.hint
+
+
+def test_w020_takes_a_router_object_of_another_class_for_another_router(settings):
+    settings.RAPIDSMS_ROUTER = BlockingRouter(apps=[], backends={})
+    assert set(found()) == {"W020"}
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        "rapidsms_db_router.DatabaseRouter",
+        "rapidsms_db_router.router.DatabaseRouter",
+        f"{__name__}.OwnRouter",
+        OwnRouter(apps=[], backends={}),
+    ],
+    ids=["package", "module", "subclass", "object"],
+)
+def test_w020_says_nothing_of_our_router_in_any_form(settings, router):
+    settings.RAPIDSMS_ROUTER = router
+    assert found() == {}
+
+
+def test_e030_celery_settings_that_celery_cannot_read(monkeypatch):
+    app = Celery("mixed", set_as_current=False)
+    # the old name of a setting beside the new name of another
+    app.config_from_object({"CELERY_ACCEPT_CONTENT": ["json"], "task_always_eager": True})
+    monkeypatch.setattr(checks, "current_app", app)
+    assert "CELERY_" in found()["E030"].hint
+
+
+@pytest.mark.parametrize("accepted", [["pickle"], ["yaml", "msgpack"], []])
+def test_e031_workers_accept_json(celery_setting, accepted):
+    celery_setting("accept_content", accepted)
+    assert "CELERY_ACCEPT_CONTENT" in found()["E031"].hint
+
+
+@pytest.mark.parametrize("accepted", [["json"], ["application/json"], ["pickle", "json"]])
+def test_e031_says_nothing_where_json_is_among_what_is_accepted(celery_setting, accepted):
+    celery_setting("accept_content", accepted)
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    "backend", ["django-db", "django-cache", "nosuchbackend://", "no.such:Class"]
+)
+def test_e032_a_result_backend_that_cannot_be_used(celery_setting, backend):
+    celery_setting("result_backend", backend)
+    assert "CELERY_RESULT_BACKEND" in found()["E032"].hint
+
+
+@pytest.mark.parametrize("backend", [None, "disabled://", "cache+memory://", "rpc://"])
+def test_e032_says_nothing_of_a_result_backend_that_can(celery_setting, backend):
+    celery_setting("result_backend", backend)
+    assert found() == {}
+
+
+def test_e033_a_broker_whose_transport_is_unknown(celery_setting):
+    celery_setting("broker_url", "nosuchtransport://127.0.0.1")
+    assert "CELERY_BROKER_URL" in found()["E033"].hint
+
+
+@pytest.mark.parametrize("url", ["memory://", "amqp://127.0.0.1:1//", "filesystem://"])
+def test_e033_says_nothing_of_a_known_transport_whether_the_broker_runs_or_not(celery_setting, url):
+    celery_setting("broker_url", url)
+    assert found() == {}
+
+
+@pytest.fixture
+def sqlite(monkeypatch):
+    """A function that lets the check see an SQLite database with these OPTIONS."""
+
+    def sqlite(options):
+        wrapper = DatabaseWrapper({"OPTIONS": options}, alias="default")
+        monkeypatch.setattr(checks, "connections", {"default": wrapper})
+
+    return sqlite
+
+
+@pytest.mark.parametrize("missing", list(checks.SQLITE_OPTIONS))
+def test_w040_sqlite_without_what_lets_two_processes_write(sqlite, celery_setting, missing):
+    celery_setting("task_always_eager", False)
+    sqlite({name: value for name, value in checks.SQLITE_OPTIONS.items() if name != missing})
+    message = found()["W040"]
+    assert repr(missing) in message.msg
+    assert repr(checks.SQLITE_OPTIONS) in message.hint
+
+
+def test_w040_says_nothing_where_all_is_set(sqlite, celery_setting):
+    celery_setting("task_always_eager", False)
+    sqlite(checks.SQLITE_OPTIONS)
+    assert found() == {}
+    if django.VERSION >= (5, 1):
+        sqlite({**checks.SQLITE_OPTIONS, "transaction_mode": "EXCLUSIVE", "timeout": 60})
+        assert found() == {}
+
+
+def test_w040_says_nothing_where_one_process_does_everything(sqlite, celery_setting):
+    celery_setting("task_always_eager", True)
+    sqlite({})
+    assert found() == {}
