@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint types migrations docs dist check clean
+.PHONY: demo test soak lint types migrations docs dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -14,6 +14,10 @@ demo: $(INSTALLED)
 # SQLite always; PostgreSQL, MariaDB, Redis and RabbitMQ where they answer, and always under CI.
 test: $(INSTALLED)
 	$(BIN)/python -m tests
+
+# Half an hour of messages, broadcasts and faults, on servers that it starts itself.
+soak: $(INSTALLED)
+	$(BIN)/python -m tests.storms.soak --minutes 30
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

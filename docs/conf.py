@@ -20,7 +20,8 @@ copyright = author
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc", "options"]
-exclude_patterns = ["_build"]
+# the table is part of explanation.rst
+exclude_patterns = ["_build", "measured-faults.rst"]
 
 html_theme = "furo"
 html_title = "rapidsms-db-router"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import django
 from django.contrib import admin, messages
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.paginator import Paginator
 from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.http import HttpRequest
@@ -42,6 +44,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     show_full_result_count = False
     ordering = ("-id",)
     sortable_by = ("id",)  # no other column has an index to sort by
+    if django.VERSION >= (5, 0):
+        # counts beside the filters would each be one of the whole table
+        show_facets = admin.ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Messages come through the router."""
@@ -67,7 +72,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         self, request: HttpRequest, transmissions: QuerySet[Transmission]
     ) -> None:
         """Send what is errored among ``transmissions`` again, and say how many were."""
-        count, ids = delivery.resend(transmissions)
+        count, ids = delivery.resend(transmissions, at_once=queueing.is_eager())
         for message in Message.objects.filter(pk__in=ids):
             queueing.queue_outbound(message)
         level = messages.SUCCESS if count else messages.WARNING
@@ -120,9 +125,7 @@ class MessageAdmin(ReadOnlyAdmin):
         "short_text",
         "status",
         "short_error",
-        "updated",
         "sent",
-        "delivered",
     )
     list_display_links = ("id", "short_text")
     list_filter = ("direction", "status", BackendFilter, "date")
@@ -143,7 +146,7 @@ class MessageAdmin(ReadOnlyAdmin):
                     "pretty_context",
                     "message_class",
                     "attempts",
-                    "claimed_at",
+                    "due",
                 )
             },
         ),
@@ -191,7 +194,7 @@ class MessageAdmin(ReadOnlyAdmin):
                 ", ",
                 '<a href="{}?message__id__exact={}&amp;status__exact={}">{} {}</a>',
                 (
-                    (page, message.pk, status, count, Status(status).label)
+                    (page, message.pk, status, intcomma(count), Status(status).label)
                     for status, count in sorted(counts)
                 ),
             )
@@ -245,15 +248,13 @@ class TransmissionAdmin(ReadOnlyAdmin):
 
     list_display = (
         "id",
-        "date",
-        "message_link",
         "connection",
         "status",
-        "attempts",
         "short_error",
+        "attempts",
         "next_try",
         "sent",
-        "delivered",
+        "message_link",
     )
     list_select_related = ("message", "connection__backend")
     list_filter = ("status", "message__direction", "connection__backend", NextTryFilter, "date")
@@ -271,7 +272,6 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "updated",
         "sent",
         "delivered",
-        "claimed_at",
     )
     readonly_fields = ("message_link",)
 
@@ -288,10 +288,6 @@ class TransmissionAdmin(ReadOnlyAdmin):
         with_id = Message.objects.filter(external_id=term)
         found = with_id if with_id.exists() else Message.objects.filter(text__icontains=term)
         return queryset.filter(message__in=found.values("pk")), False
-
-    def lookup_allowed(self, lookup: str, *args: Any, **kwargs: Any) -> bool:
-        """Allow the links from a message to its transmissions."""
-        return lookup == "message__id__exact" or super().lookup_allowed(lookup, *args, **kwargs)
 
     @admin.display(description="message")
     def message_link(self, transmission: Transmission) -> SafeString:
@@ -312,7 +308,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
 
 def _link(message: Message) -> SafeString:
     page = reverse("admin:rapidsms_db_router_message_change", args=(message.pk,))
-    text = Truncator(message.text).chars(SHORT) or "(empty)"
+    text = Truncator(message.text).chars(SHORT // 2) or "(empty)"
     return format_html('<a href="{}">{}: {}</a>', page, message.pk, text)
 
 

@@ -13,6 +13,6 @@ class RapidsmsDbRouterConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router import celeryapp, checks  # noqa: F401
+        from rapidsms_db_router import celeryapp, checks, recovery  # noqa: F401
 
-        celeryapp.ensure()
+        celeryapp.ensure().steps["worker"].add(recovery.RecoveryStep)

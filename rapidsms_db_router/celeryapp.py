@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from typing import Any
 
 from celery import Celery, current_app
 from celery.loaders.default import Loader as UnconfiguredLoader
 from kombu import pools
+from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
 
@@ -49,8 +51,10 @@ def _from_settings() -> Celery:
     app = Celery("rapidsms_db_router")
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.autodiscover_tasks()
-    # to go on trying is what a worker is for; Celery asks that it be said
-    app.add_defaults({"broker_connection_retry_on_startup": True})
+    # to go on trying is what a worker is for
+    app.add_defaults(
+        {"broker_connection_retry_on_startup": True, "broker_connection_max_retries": None}
+    )
     return app
 
 
@@ -64,16 +68,19 @@ PATIENCE_OPTIONS = {
 }
 
 
+def impatient(connection: Connection, seconds: float = BROKER_PATIENCE) -> Connection:
+    """Have a connection, not opened yet, give up soon if the broker does not answer."""
+    connection.connect_timeout = seconds  # type: ignore[assignment]
+    names = PATIENCE_OPTIONS.get(connection.get_transport_cls().driver_type, ())
+    options: dict[str, Any] = dict.fromkeys(names, seconds)
+    connection.transport_options = {**options, **(connection.transport_options or {})}
+    return connection
+
+
 def producers(app: Celery) -> ProducerPool:
     """Return the pool of producers that give up soon if the broker does not answer.
 
     kombu keeps one pool for each set of connection options, and drops them all in a fork.
     """
-    connection = app.connection_for_write(connect_timeout=BROKER_PATIENCE)
-    names = PATIENCE_OPTIONS.get(connection.get_transport_cls().driver_type, ())
-    connection.transport_options = {
-        **dict.fromkeys(names, BROKER_PATIENCE),
-        **connection.transport_options,
-    }
-    pool: ProducerPool = pools.producers[connection]
+    pool: ProducerPool = pools.producers[impatient(app.connection_for_write())]
     return pool

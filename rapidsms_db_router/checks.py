@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import django
@@ -39,18 +40,27 @@ def _truth(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _crash_policy(value: Any) -> bool:
+    return value in (conf.RESEND, conf.ERROR)
+
+
 Kind = tuple[Callable[[Any], bool], str]
 POSITIVE_INTEGER: Kind = (_positive_integer, "a positive integer")
 NATURAL_NUMBER: Kind = (_natural_number, "an integer, 0 or more")
 POSITIVE_NUMBER: Kind = (_positive_number, "a number of seconds, more than 0")
 TRUTH: Kind = (_truth, "True or False")
+CRASH_POLICY: Kind = (_crash_policy, f"{conf.RESEND!r} or {conf.ERROR!r}")
 
 SETTINGS: dict[str, tuple[str, Kind]] = {
     "DB_ROUTER_DEFAULT_BATCH_SIZE": ("E001", POSITIVE_INTEGER),
     "DB_ROUTER_MAX_RETRIES": ("E002", NATURAL_NUMBER),
     "DB_ROUTER_RETRY_BACKOFF": ("E003", POSITIVE_NUMBER),
+    "DB_ROUTER_VISIBILITY_TIMEOUT": ("E004", POSITIVE_NUMBER),
+    "DB_ROUTER_RECOVERY_INTERVAL": ("E005", POSITIVE_NUMBER),
+    "DB_ROUTER_ATOMIC_RECEIVE": ("E006", TRUTH),
 }
 BACKEND_OPTIONS: dict[str, Kind] = {
+    "router.db.after_crash": CRASH_POLICY,
     "router.db.batch_size": POSITIVE_INTEGER,
     "router.db.eager": TRUTH,
     "router.db.max_retries": NATURAL_NUMBER,
@@ -59,7 +69,21 @@ BACKEND_OPTIONS: dict[str, Kind] = {
 
 @register(Tags.compatibility)
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001 to E003: each setting has a value of its kind."""
+    """Check that each setting has a value of its kind.
+
+    E001
+        ``DB_ROUTER_DEFAULT_BATCH_SIZE`` is no positive integer.
+    E002
+        ``DB_ROUTER_MAX_RETRIES`` is no integer of 0 or more.
+    E003
+        ``DB_ROUTER_RETRY_BACKOFF`` is no number of seconds above 0.
+    E004
+        ``DB_ROUTER_VISIBILITY_TIMEOUT`` is no number of seconds above 0.
+    E005
+        ``DB_ROUTER_RECOVERY_INTERVAL`` is no number of seconds above 0.
+    E006
+        ``DB_ROUTER_ATOMIC_RECEIVE`` is neither ``True`` nor ``False``.
+    """
     found: list[CheckMessage] = []
     for name, (id_, (fits, kind)) in SETTINGS.items():
         value = getattr(settings, name, conf.DEFAULTS[name])
@@ -76,7 +100,15 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.compatibility)
 def check_backends(**_: Any) -> list[CheckMessage]:
-    """E010: a backend that cannot be loaded. E011, E012: a router.db option, or its value."""
+    """Check each entry of ``INSTALLED_BACKENDS``.
+
+    E010
+        ``ENGINE`` is missing, or cannot be imported.
+    E011
+        A key that begins with ``router.db.`` is no option of the router.
+    E012
+        An option of the router has a value that is not of its kind.
+    """
     found: list[CheckMessage] = []
     for backend, options in conf.installed_backends():
         found += _check_engine(backend, options.get("engine"))
@@ -128,7 +160,13 @@ def _nearest(name: str, known: dict[str, Any]) -> str:
 
 @register(Tags.compatibility)
 def check_surroundings(**_: Any) -> list[CheckMessage]:
-    """E020: rapidsms.router.db beside us. W020: RAPIDSMS_ROUTER names another router."""
+    """Check what else is installed.
+
+    E020
+        ``rapidsms.router.db`` is installed as well.
+    W020
+        ``RAPIDSMS_ROUTER`` names another router.
+    """
     found: list[CheckMessage] = []
     if apps.is_installed("rapidsms.router.db"):
         found.append(
@@ -167,7 +205,18 @@ def _is_ours(router: Any) -> bool:
 
 @register(Tags.compatibility)
 def check_celery(**_: Any) -> list[CheckMessage]:
-    """E030 to E033: Celery settings with which no task could be published, taken or ended."""
+    """Check for Celery settings with which no task could be published, taken or ended.
+
+    E030
+        Celery cannot read its settings.
+    E031
+        Workers do not accept JSON.
+    E032
+        The result backend cannot be used.
+    E033
+        The broker's URL or transport cannot be used, or a folder of the file-system transport
+        is missing.
+    """
     app = current_app
     try:
         accepted = set(app.conf.accept_content or ())
@@ -215,11 +264,15 @@ def _check_result_backend(app: Any) -> Iterator[CheckMessage]:
 def _check_transport(app: Any) -> Iterator[CheckMessage]:
     try:
         with app.connection_for_write() as connection:
-            connection.transport  # noqa: B018 - made on first use; connects to nothing
+            # made on first use; connects to nothing
+            if connection.transport.driver_type == "filesystem":
+                for name in ("data_folder_in", "data_folder_out"):
+                    Path(connection.transport_options.get(name, name)).resolve(strict=True)
     except Exception as err:
         yield Error(
             f"Celery's broker cannot be used: {err}.",
-            hint="Correct CELERY_BROKER_URL, or install what it needs:"
+            hint="Correct CELERY_BROKER_URL and CELERY_BROKER_TRANSPORT_OPTIONS, make the folder"
+            " that is missing, or install what the broker needs:"
             " pip install 'rapidsms-db-router[redis]' for Redis.",
             id=ID + "E033",
         )
@@ -227,9 +280,17 @@ def _check_transport(app: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.compatibility)
 def check_database(**_: Any) -> list[CheckMessage]:
-    """W040: SQLite without the options that let a web server and a worker both write."""
+    """Check the database that messages are stored in.
+
+    W040
+        SQLite lacks the options that let a web server and a worker both write.
+    """
     connection = connections[alias()]
-    if connection.vendor != "sqlite" or current_app.conf.task_always_eager:
+    try:
+        alone = connection.vendor != "sqlite" or current_app.conf.task_always_eager
+    except Exception:
+        alone = True  # Celery cannot read its settings, as E030 says
+    if alone:
         return []
     missing = _missing_sqlite_options(connection)
     if not missing:

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Direction(models.TextChoices):
-    """Which way a message goes."""
+    """Which way a message goes: I, to the apps; O, to a backend."""
 
     INCOMING = "I", "Incoming"
     OUTGOING = "O", "Outgoing"

@@ -11,10 +11,13 @@ DEFAULTS: dict[str, int | float] = {
     "DB_ROUTER_DEFAULT_BATCH_SIZE": 200,
     "DB_ROUTER_MAX_RETRIES": 5,
     "DB_ROUTER_RETRY_BACKOFF": 60,
+    "DB_ROUTER_VISIBILITY_TIMEOUT": 600,
+    "DB_ROUTER_RECOVERY_INTERVAL": 60,
+    "DB_ROUTER_ATOMIC_RECEIVE": False,
 }
 
-#: Keys of a backend's entry in INSTALLED_BACKENDS that this router reads.
-BACKEND_OPTIONS = ("router.db.batch_size", "router.db.eager", "router.db.max_retries")
+#: Values of "router.db.after_crash".
+RESEND, ERROR = "resend", "error"
 
 
 def _get(name: str) -> Any:
@@ -44,6 +47,36 @@ def max_retries(backend_name: str | None = None) -> int:
 def retry_backoff() -> float:
     """Return the delay before the first retry, in seconds (``DB_ROUTER_RETRY_BACKOFF``)."""
     return float(_get("DB_ROUTER_RETRY_BACKOFF"))
+
+
+def visibility_timeout() -> float:
+    """Return how long taken work may go without a sign of life before it counts as lost.
+
+    In seconds (``DB_ROUTER_VISIBILITY_TIMEOUT``).
+    """
+    return float(_get("DB_ROUTER_VISIBILITY_TIMEOUT"))
+
+
+def recovery_interval() -> float:
+    """Return how often a worker looks for lost work.
+
+    In seconds (``DB_ROUTER_RECOVERY_INTERVAL``).
+    """
+    return float(_get("DB_ROUTER_RECOVERY_INTERVAL"))
+
+
+def after_crash(backend_name: str | None) -> str:
+    """Return what becomes of a batch whose worker died while the gateway was being called.
+
+    ``"resend"``: it is sent again, at the risk that some get it twice. ``"error"``: it is given
+    up, at the risk that some do not get it (``"router.db.after_crash"``).
+    """
+    return str(backend_option(backend_name, "router.db.after_crash", RESEND))
+
+
+def atomic_receive() -> bool:
+    """Return whether apps run in the transaction that stores their replies."""
+    return bool(_get("DB_ROUTER_ATOMIC_RECEIVE"))
 
 
 def is_eager(backend_name: str | None) -> bool:

@@ -9,29 +9,37 @@ import datetime
 import logging
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, Protocol
 
 from django.db import DatabaseError, IntegrityError, connections, router, transaction
 from django.db.models import QuerySet
-from django.dispatch import Signal
-from django.utils.timezone import now
 from rapidsms.models import Backend, Connection
 
-from rapidsms_db_router import conf, retries, signals
+from rapidsms_db_router import conf, heartbeat, retries, signals
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json, clean_text, narrow_text
+from rapidsms_db_router.clock import now
 from rapidsms_db_router.errors import (
     BackendNotConfigured,
     InvalidConnection,
     NoRecipients,
     TransmissionsFailed,
 )
-from rapidsms_db_router.models import NO_RECIPIENTS, Message, Transmission, repetition_key
-from rapidsms_db_router.querysets import Taken
+from rapidsms_db_router.models import (
+    NO_RECIPIENTS,
+    Batch,
+    Message,
+    Transmission,
+    repetition_key,
+)
+from rapidsms_db_router.querysets import Group, Taken, lease
+from rapidsms_db_router.transient import insist, is_transient
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +47,8 @@ logger = logging.getLogger(__name__)
 REPETITION_WINDOW = datetime.timedelta(days=1)
 #: Rows in one INSERT.
 INSERT_SIZE = 1000
+#: How many batches of one message to one backend are in the broker, or being sent, at a time.
+WINDOW = 8
 #: More of an error than this helps nobody.
 LONGEST_ERROR = 10_000
 #: The width of the column.
@@ -80,7 +90,8 @@ def recipients(given: Any) -> list[Connection] | QuerySet[Connection]:
                 f"A QuerySet of {given.model.__name__} holds no recipients; pass Connections."
             )
         return given
-    found = list(given) if isinstance(given, Iterable) else [given]
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    found = list(given) if several else [given]
     for connection in found:
         _primary_key(connection)
     return found
@@ -122,6 +133,7 @@ def store(
     )
     if direction == Direction.INCOMING:
         message.repetition_key = repetition_key(found, external_id, message.text)
+        message.due = lease()
     stored = _insert(message, found)
     if stored is not message:
         logger.info("message_repeated message=%s", stored.pk)
@@ -189,6 +201,34 @@ def _insert_transmissions(message: Message, found: list[Connection] | QuerySet[C
     return count
 
 
+def plan(dbm: Message, groups: Iterable[Group], *, at_once: bool = False) -> None:
+    """Write down the batches in which transmissions of a message are to be sent.
+
+    Belongs into the transaction that makes the transmissions Q.
+
+    :param groups: the transmissions, divided.
+    :param at_once: have no batch wait for its turn.
+    """
+    planned: Counter[int] = Counter()
+    first_due = lease()
+    batches = []
+    for group in groups:
+        planned[group.backend_id] += 1
+        due = at_once or conf.is_eager(group.backend_name)
+        due = due or planned[group.backend_id] <= WINDOW
+        batches.append(
+            Batch(
+                message=dbm,
+                backend_id=group.backend_id,
+                transmission_ids=group.ids,
+                first_id=group.ids[0],
+                due=first_due if due else None,
+                calls=1 if due else 0,
+            )
+        )
+    Batch.objects.bulk_create(batches, batch_size=INSERT_SIZE)
+
+
 # Inbound
 
 
@@ -204,30 +244,64 @@ def process_inbound(router: Router, message_id: int, fields: dict[str, Any] | No
     :param router: whose ``process_incoming`` does the work.
     :param fields: used where the stored message has none.
     """
-    claim = Message.objects.take_inbound(message_id)
-    dbm = Message.objects.filter(pk=message_id).first() if claim else None
-    if claim is None or dbm is None:
-        logger.info("message_not_taken message=%s", message_id)
-        return
+    dbm = None
     try:
-        try:
-            msg = router.create_message_from_dbm(dbm, dbm.fields or fields)
-            if not msg.connections:
-                raise NoRecipients("no connection left: deleted before the apps could run")
-            router.process_incoming(msg)
-            logger.info("message_received message=%s", message_id)
-        except Exception as exc:
-            if isinstance(exc, ClaimLost):
-                raise
-            error = describe(exc) + "\n\n" + "".join(traceback.format_exception(exc))
-            with transaction.atomic(using=alias()):
-                _finish_inbound(dbm, claim, Status.ERRORED, _storable(error))
-            logger.error("message_errored message=%s error=%s", message_id, type(exc).__name__)
-            logger.debug("message_errored message=%s", message_id, exc_info=True)
+        with transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext():
+            dbm = _take_inbound(message_id)
+            if dbm is None:
+                logger.info("message_not_taken message=%s", message_id)
+                return
+            _run_apps(router, dbm, fields)
     except ClaimLost:
         logger.warning("claim_lost message=%s", message_id)
         return
+    except Exception as exc:
+        if dbm is None:
+            raise
+        if is_transient(exc) and dbm.attempts <= conf.max_retries():
+            _give_back(dbm)
+            return
+        if not _error_inbound(dbm, exc):
+            raise
     signals.tell(signals.message_processed, sender=Message, message=dbm)
+
+
+def _take_inbound(message_id: int) -> Message | None:
+    claim = Message.objects.take_inbound(message_id)
+    return Message.objects.filter(pk=message_id, claim=claim).first() if claim else None
+
+
+def _run_apps(router: Router, dbm: Message, fields: dict[str, Any] | None) -> None:
+    with heartbeat.kept(Message, dbm.pk, dbm.claim):
+        msg = router.create_message_from_dbm(dbm, dbm.fields or fields)
+        if not msg.connections:
+            raise NoRecipients("no connection left: deleted before the apps could run")
+        router.process_incoming(msg)
+    logger.info("message_received message=%s", dbm.pk)
+
+
+def _give_back(dbm: Message) -> None:
+    """Let go of a message that could not be processed in passing; recovery has it soon."""
+    logger.warning("message_given_back message=%s", dbm.pk)
+    # with DB_ROUTER_ATOMIC_RECEIVE claim and attempt were undone with all the rest
+    claim = None if conf.atomic_receive() else dbm.claim
+    mine = Message.objects.filter(pk=dbm.pk, status=Status.QUEUED, claim=claim)
+    insist(lambda: mine.update(claim=None, due=now(), attempts=dbm.attempts))
+
+
+def _error_inbound(dbm: Message, exc: Exception) -> bool:
+    """Store that an app raised; return ``False`` if the message is no longer ours to store it."""
+    logger.error("message_errored message=%s error=%s", dbm.pk, type(exc).__name__)
+    logger.debug("message_errored message=%s", dbm.pk, exc_info=exc)
+    error = describe(exc) + "\n\n" + "".join(traceback.format_exception(exc))
+    with transaction.atomic(using=alias()):
+        if conf.atomic_receive():
+            # taking it was undone with all the rest
+            dbm.claim = Message.objects.take_inbound(dbm.pk)
+        if dbm.claim is None:
+            return False
+        _finish_inbound(dbm, dbm.claim, Status.ERRORED, _storable(error))
+    return True
 
 
 @contextmanager
@@ -279,13 +353,16 @@ def _storable(error: str) -> str:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What a batch leaves to be done: who failed, and whether and when to try them again."""
+class Ended:
+    """What the end of a batch leaves to be done."""
 
-    error: TransmissionsFailed
-    #: Transmissions to try again, and in how many seconds; none if all were given up.
-    retry_ids: list[int]
-    retry_in: float
+    #: What to raise for callers who want to know, if some transmissions failed.
+    error: TransmissionsFailed | None = None
+    #: The batch as it is to be tried again, and in how many seconds.
+    retry: Batch | None = None
+    retry_in: float = 0.0
+    #: Another batch whose turn it is now.
+    next: Batch | None = None
 
 
 def send_batch(
@@ -295,48 +372,73 @@ def send_batch(
     ids: Collection[int],
     *,
     retry_at_once: bool = False,
-) -> Failure | None:
+) -> Ended:
     """Send what is to be sent of a batch; each row ends S or E.
 
-    Ends quietly if message or backend are gone, or if no row of the batch is to be sent.
+    Ends quietly if message or backend are gone, or if no row of the batch is to be sent: because
+    another holds it, or has sent it.
 
     :param router: whose ``send_to_backend`` does the work.
     :param ids: primary keys of transmissions of one message to one backend.
     :param retry_at_once: make the next try due now, for those who cannot wait.
-    :returns: ``None`` if nothing failed.
     """
     dbm = Message.objects.filter(pk=message_id, direction=Direction.OUTGOING).first()
-    if dbm is None:
-        logger.info("message_gone message=%s", message_id)
-        return None
     backend = Backend.objects.filter(pk=backend_id).first()
-    claim, batch = Transmission.objects.take(message_id, ids) if backend else (None, [])
-    if backend is None or claim is None or not batch:
+    if dbm is None or backend is None:
+        logger.info("batch_gone message=%s backend=%s", message_id, backend_id)
+        if dbm is not None:
+            dbm.refresh_status()  # its transmissions went with the backend
+        return Ended()
+    claim = uuid.uuid4()
+    batch, rows = _take_batch(dbm, backend, sorted(ids), claim)
+    if batch is None:
         logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
-        if dbm.status not in (Status.SENT, Status.DELIVERED):
-            dbm.refresh_status()  # rows may have gone, with their connections or their backend
-        return None
-    if dbm.status == Status.ERRORED:
-        dbm.set_status()  # what errored may be under way again
+        return Ended()
     error: Exception | None = None
-    try:
-        router.send_to_backend(
-            backend_name=backend.name,
-            id_=dbm.pk,
-            text=dbm.text,
-            identities=[row.identity for row in batch],
-            context=backend_context(dbm),
+    if rows:
+        if dbm.status == Status.ERRORED:
+            dbm.set_status()  # what errored may be under way again
+        try:
+            with heartbeat.kept(Batch, batch.pk, claim):
+                router.send_to_backend(
+                    backend_name=backend.name,
+                    id_=dbm.pk,
+                    text=dbm.text,
+                    identities=[row.identity for row in rows],
+                    context=backend_context(dbm),
+                )
+        except Exception as exc:
+            error = exc
+    return _End(dbm, backend, batch, claim, rows, error, retry_at_once).write()
+
+
+def _take_batch(
+    dbm: Message, backend: Backend, ids: list[int], claim: uuid.UUID
+) -> tuple[Batch | None, list[Taken]]:
+    """Take what is planned for exactly these transmissions, and of them what is to be sent."""
+    planned = Batch.objects.filter(message=dbm, first_id__in=ids[:1])
+    same = [batch for batch in planned if batch.transmission_ids == ids]
+    for batch in same:
+        if Batch.objects.take(batch.pk, claim):
+            return batch, Transmission.objects.take(claim, dbm.pk, ids)
+    if same:
+        return None, []
+    # Not planned, so that no other waits for its turn behind it; but written down all the same,
+    # so that it can be recovered.
+    with transaction.atomic(using=alias()):
+        rows = Transmission.objects.take(claim, dbm.pk, ids)
+        if not rows:
+            return None, []
+        batch = Batch.objects.create(
+            message=dbm,
+            backend=backend,
+            transmission_ids=ids,
+            first_id=ids[0],
+            claim=claim,
+            due=lease(),
+            gave_turn=True,
         )
-    except Exception as exc:
-        error = exc
-    outcome = _Outcome(dbm, backend, claim)
-    sent, failed = _divide(batch, error)
-    if sent:
-        outcome.sent(sent)
-    failure = outcome.failed(failed, error, retry_at_once) if error and failed else None
-    dbm.refresh_status()
-    outcome.tell()
-    return failure
+    return batch, rows
 
 
 def backend_context(dbm: Message) -> dict[str, Any]:
@@ -368,93 +470,167 @@ def _divide(batch: list[Taken], error: Exception | None) -> tuple[list[Taken], l
     return sent, failed
 
 
-class _Outcome:
+class _End:
     """Writes down how one call of a backend ended, then tells the project's own code."""
 
-    def __init__(self, dbm: Message, backend: Backend, claim: uuid.UUID) -> None:
+    def __init__(
+        self,
+        dbm: Message,
+        backend: Backend,
+        batch: Batch,
+        claim: uuid.UUID,
+        rows: list[Taken],
+        error: Exception | None,
+        retry_at_once: bool,
+    ) -> None:
         self.dbm = dbm
         self.backend = backend
+        self.batch = batch
         self.claim = claim
-        self.news: list[tuple[Signal, dict[str, Any]]] = []
-
-    def sent(self, rows: list[Taken]) -> None:
-        ids = [row.id for row in rows]
-        Transmission.objects.finish_sent(self.claim, ids)
-        logger.info("batch_sent message=%s backend=%s rows=%s", *self._where, len(ids))
-        self.news.append((signals.transmissions_sent, {"transmission_ids": ids}))
-
-    def failed(self, rows: list[Taken], error: Exception, retry_at_once: bool) -> Failure:
-        cause = error.__cause__ or error
-        most = 0 if isinstance(error, BackendNotConfigured) else conf.max_retries(self.backend.name)
-        again = [row for row in rows if row.attempts <= most]
-        wait = 0.0
+        self.cause = error and (error.__cause__ or error)
+        sent, failed = _divide(rows, error)
+        final = isinstance(error, BackendNotConfigured)
+        most = 0 if final else conf.max_retries(backend.name)
+        again = [row for row in failed if row.attempts <= most]
+        self.wait = 0.0
         if again and not retry_at_once:
-            wait = retries.delay(max(row.attempts for row in again), conf.retry_backoff())
-        self._errored(again, cause, now() + datetime.timedelta(seconds=wait))
-        self._errored([row for row in rows if row.attempts > most], cause, None)
-        failure = TransmissionsFailed(
-            f"Message {self.dbm.pk}: backend {self.backend.pk} failed {len(rows)} transmissions"
-            f" ({type(cause).__name__}).",
-            failed_identities=[row.identity for row in rows],
-        )
-        failure.__cause__ = error
-        logger.debug("batch_errored message=%s backend=%s", *self._where, exc_info=error)
-        return Failure(failure, [row.id for row in again], wait)
+            attempts = max(row.attempts for row in again)
+            self.wait = retries.delay(attempts, conf.retry_backoff())
+        self.next_try = now() + datetime.timedelta(seconds=self.wait)
+        self.reason = describe(self.cause) if self.cause else ""
+        self.taken = [row.id for row in rows]
+        self.sent = [row.id for row in sent]
+        self.again = [row.id for row in again]
+        self.given_up = [row.id for row in failed if row.attempts > most]
+        self.failed_identities = [row.identity for row in failed]
 
-    def _errored(
-        self, rows: list[Taken], cause: BaseException, next_try: datetime.datetime | None
-    ) -> None:
-        if not rows:
-            return
-        ids, reason = [row.id for row in rows], describe(cause)
-        Transmission.objects.finish_errored(self.claim, ids, reason, next_try)
-        logger.error(
-            "batch_errored message=%s backend=%s rows=%s error=%s next_try=%s",
-            *self._where,
-            len(ids),
-            type(cause).__name__,
-            next_try and next_try.isoformat(timespec="seconds"),
-        )
-        news = {"transmission_ids": ids, "error": reason, "next_try": next_try}
-        self.news.append((signals.transmissions_errored, news))
-
-    @property
-    def _where(self) -> tuple[int, int]:
-        return self.dbm.pk, self.backend.pk
-
-    def tell(self) -> None:
-        for signal, news in self.news:
-            signals.tell(
-                signal,
-                sender=Transmission,
-                message=self.dbm,
-                backend_name=self.backend.name,
-                **news,
+    def write(self) -> Ended:
+        """Store how the batch ended and whose turn it is now, together; then tell of it."""
+        kept, following = insist(self._write)
+        if self.failed_identities or self.batch.gave_turn:
+            self.dbm.set_status()
+        else:
+            self.dbm.refresh_status()
+        self._tell()
+        error = None
+        if self.failed_identities:
+            error = TransmissionsFailed(
+                f"Message {self.dbm.pk}: backend {self.backend.pk} failed"
+                f" {len(self.failed_identities)} transmissions ({type(self.cause).__name__}).",
+                failed_identities=self.failed_identities,
             )
+            error.__cause__ = self.cause
+        return Ended(error, kept if self.again else None, self.wait, following)
+
+    def _write(self) -> tuple[Batch | None, Batch | None]:
+        following = None
+        with transaction.atomic(using=alias()):
+            if self.sent:
+                Transmission.objects.finish_sent(self.claim, self.sent)
+            for rows, date in ((self.again, self.next_try), (self.given_up, None)):
+                if rows:
+                    Transmission.objects.finish_errored(self.claim, rows, self.reason, date)
+            if not self.batch.gave_turn:
+                following = Batch.objects.give_turn(self.dbm.pk, self.backend.pk)
+            return self._keep(), following
+
+    def _keep(self) -> Batch | None:
+        """Let go of the batch; keep it on the list if anything of it is still to be sent."""
+        ids, next_try = self.again, self.next_try
+        others = set(self.batch.transmission_ids) - set(self.taken)
+        if others:
+            # not due yet, or held by somebody who sends them without this batch
+            unfinished = dict(Transmission.objects.filter(pk__in=others).unfinished())
+            ids = sorted([*ids, *unfinished])
+            next_try = max([next_try, *filter(None, unfinished.values())])
+        mine = Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
+        if not ids:
+            mine.delete()
+            return None
+        # the task that tries again has this much time before recovery rings
+        due = next_try + datetime.timedelta(seconds=conf.recovery_interval())
+        mine.update(
+            claim=None,
+            transmission_ids=ids,
+            first_id=ids[0],
+            due=due,
+            calls=1,
+            gave_turn=True,
+        )
+        self.batch.transmission_ids = ids
+        return self.batch
+
+    def _tell(self) -> None:
+        where = {"message": self.dbm, "backend_name": self.backend.name, "sender": Transmission}
+        ids = self.dbm.pk, self.backend.pk
+        if self.sent:
+            logger.info("batch_sent message=%s backend=%s rows=%s", *ids, len(self.sent))
+            signals.tell(signals.transmissions_sent, transmission_ids=self.sent, **where)
+        for rows, date in ((self.again, self.next_try), (self.given_up, None)):
+            if rows:
+                logger.error(
+                    "batch_errored message=%s backend=%s rows=%s error=%s next_try=%s",
+                    *ids,
+                    len(rows),
+                    type(self.cause).__name__,
+                    date and date.isoformat(timespec="seconds"),
+                )
+                signals.tell(
+                    signals.transmissions_errored,
+                    transmission_ids=rows,
+                    error=self.reason,
+                    next_try=date,
+                    **where,
+                )
+        if self.cause:
+            logger.debug("batch_errored message=%s backend=%s", *ids, exc_info=self.cause)
 
 
 # Again, on request
 
 
-def resend(transmissions: QuerySet[Transmission]) -> tuple[int, list[int]]:
+def resend(
+    transmissions: QuerySet[Transmission], *, at_once: bool = False
+) -> tuple[int, list[int]]:
     """Move errored outbound transmissions from E to Q, with all their tries before them again.
 
     :param transmissions: those asked for; what among them is not E is left alone.
+    :param at_once: as for :func:`plan`.
     :returns: how many were moved, and the ids of their messages, which the caller has queued.
     """
     errored = transmissions.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)
-    rows = iter(list(errored.order_by("pk").values_list("pk", "message_id")))
-    count = 0
-    messages: set[int] = set()
-    while chunk := dict(islice(rows, INSERT_SIZE)):
-        messages.update(chunk.values())
-        count += Transmission.objects.filter(pk__in=chunk, status=Status.ERRORED).update(
-            status=Status.QUEUED, attempts=0, next_try=None, updated=now()
-        )
-    for message in Message.objects.filter(pk__in=messages):
-        message.set_status()
+    pairs = errored.order_by("message_id", "pk").values_list("message_id", "pk")
+    count, messages = 0, []
+    for message_id, rows in groupby(list(pairs), key=itemgetter(0)):
+        moved = _resend(message_id, [pk for _, pk in rows], at_once)
+        if moved:
+            count += moved
+            messages.append(message_id)
     logger.info("transmissions_resent rows=%s messages=%s", count, len(messages))
-    return count, sorted(messages)
+    return count, messages
+
+
+def _resend(message_id: int, ids: list[int], at_once: bool) -> int:
+    dbm = Message.objects.filter(pk=message_id).first()
+    if dbm is None:
+        return 0
+    moved = 0
+
+    def groups() -> Iterator[Group]:
+        nonlocal moved
+        chunks = iter(ids)
+        while chunk := list(islice(chunks, INSERT_SIZE)):
+            rows = Transmission.objects.filter(pk__in=chunk)
+            moved += rows.filter(status=Status.ERRORED).update(
+                status=Status.QUEUED, attempts=0, next_try=None, updated=now()
+            )
+            yield from rows.filter(status=Status.QUEUED).groups()
+
+    with transaction.atomic(using=alias()):
+        Message.objects.filter(pk=message_id).update(due=lease())
+        plan(dbm, groups(), at_once=at_once)
+        dbm.set_status()
+    return moved
 
 
 def reprocess(messages: QuerySet[Message]) -> list[int]:
@@ -468,7 +644,9 @@ def reprocess(messages: QuerySet[Message]) -> list[int]:
     for message_id in list(errored.values_list("pk", flat=True)):
         with transaction.atomic(using=alias()):
             still = Message.objects.filter(pk=message_id, status=Status.ERRORED)
-            if still.update(status=Status.QUEUED, error="", claim=None, updated=now()):
+            if still.update(
+                status=Status.QUEUED, error="", claim=None, due=lease(), calls=1, updated=now()
+            ):
                 Transmission.objects.filter(message=message_id).update(
                     status=Status.QUEUED, updated=now()
                 )

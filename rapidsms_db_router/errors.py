@@ -1,4 +1,4 @@
-"""Exceptions this router raises. Those that concern sending are RapidSMS's MessageSendingError."""
+"""Exceptions of this router. Those that concern sending are RapidSMS's MessageSendingError."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class InvalidConnection(ValueError):
 
 
 class NoRecipients(MessageSendingError, ValueError):
-    """A message has no connection left to be sent to, or to answer."""
+    """An inbound message has no connection left to be answered; stored as its error."""
 
 
 class BackendNotConfigured(MessageSendingError, LookupError):

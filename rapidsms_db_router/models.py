@@ -8,11 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import models, transaction
-from django.utils.timezone import now
-from rapidsms.models import Connection
+from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router.choices import Direction, Status
-from rapidsms_db_router.querysets import MessageQuerySet, TransmissionQuerySet
+from rapidsms_db_router.clock import now
+from rapidsms_db_router.querysets import (
+    BatchQuerySet,
+    MessageQuerySet,
+    RecoveryTurnQuerySet,
+    TransmissionQuerySet,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +30,7 @@ class Message(models.Model):
     #: How far the message has come; see :class:`~rapidsms_db_router.choices.Status`.
     status = models.CharField(max_length=1, choices=Status.choices, default=Status.QUEUED)
     #: When the message was stored.
-    date = models.DateTimeField(auto_now_add=True)
+    date = models.DateTimeField(default=now, editable=False)
     #: When its status was last written.
     updated = models.DateTimeField(auto_now=True, null=True)
     #: When the last of its transmissions had been sent.
@@ -51,9 +56,13 @@ class Message(models.Model):
     message_class = models.CharField(max_length=255, blank=True)
     #: Why the message is E.
     error = models.TextField(blank=True)
-    #: Who is processing this inbound message, and since when.
+    #: Who is processing this inbound message.
     claim = models.UUIDField(null=True, blank=True, editable=False)
-    claimed_at = models.DateTimeField(null=True, blank=True)
+    #: When recovery looks whether the message needs something; ``None`` once nothing is left to
+    #: be done. Whoever works on the message puts it off.
+    due = models.DateTimeField(null=True, blank=True, db_index=True)
+    #: How often a worker was told of this inbound message, without any taking it.
+    calls = models.PositiveIntegerField(default=0)
     #: How often the apps were started on this inbound message.
     attempts = models.PositiveIntegerField(default=0)
     #: What a repetition of this inbound message would have too; see :func:`repetition_key`.
@@ -73,6 +82,9 @@ class Message(models.Model):
     def set_status(self) -> str:
         """Bring the status up to date with the transmissions, and return its letter.
 
+        Outbound: E if any transmission is E, else P if any is neither S nor D, else S if any is
+        S, else D; without transmissions E. Inbound: E if any is E, else Q until all are R.
+
         Two batches that finish together cannot leave the message behind: the row is locked
         first, and the transmissions are read by a later statement, which sees all that was
         committed before the lock was had.
@@ -84,44 +96,100 @@ class Message(models.Model):
             self.updated = now()
             if not messages.update(updated=self.updated):
                 return self.status  # deleted meanwhile
-            statuses = set(
-                self.transmissions.order_by().values_list("status", flat=True).distinct()
-            )
-            self.status = self._status_from(statuses)
+            counts = self._counts()
+            self.status = self._status_from(counts)
             if self.direction == Direction.OUTGOING:
                 self.refresh_from_db(fields=("sent", "delivered"))
-                self.error = "" if statuses else NO_RECIPIENTS
+                self.error = self._error_from(counts)
                 # each date is that of the first time, whatever is reported later
                 if self.status in (Status.SENT, Status.DELIVERED):
                     self.sent = self.sent or self.updated
                 if self.status == Status.DELIVERED:
                     self.delivered = self.delivered or self.updated
-            messages.update(
-                status=self.status, error=self.error, sent=self.sent, delivered=self.delivered
-            )
+            columns = ("status", "error", "sent", "delivered")
+            written = {column: getattr(self, column) for column in columns}
+            pending = counts.keys() & {Status.QUEUED, Status.PROCESSING}
+            if not pending and not self.batches.exists():
+                written["due"] = self.due = None
+            messages.update(**written)
         return self.status
 
-    def _status_from(self, statuses: set[str]) -> str:
-        if Status.ERRORED in statuses:
+    def status_now(self) -> str:
+        """Return the letter that :meth:`set_status` would store."""
+        return self._status_from(self._counts())
+
+    def _counts(self) -> dict[str, int]:
+        rows = self.transmissions.order_by().values_list("status")
+        return dict(rows.annotate(models.Count("pk")))
+
+    def _status_from(self, counts: dict[str, int]) -> str:
+        found = set(counts)
+        if Status.ERRORED in found:
             return Status.ERRORED
         if self.direction == Direction.INCOMING:
-            return Status.RECEIVED if statuses <= {Status.RECEIVED} else Status.QUEUED
-        if not statuses:
+            return Status.RECEIVED if found <= {Status.RECEIVED} else Status.QUEUED
+        if not found:
             return Status.ERRORED
-        if not statuses <= {Status.SENT, Status.DELIVERED}:
+        if not found <= {Status.SENT, Status.DELIVERED}:
             return Status.PROCESSING
-        return Status.SENT if Status.SENT in statuses else Status.DELIVERED
+        return Status.SENT if Status.SENT in found else Status.DELIVERED
+
+    @staticmethod
+    def _error_from(counts: dict[str, int]) -> str:
+        if not counts:
+            return NO_RECIPIENTS
+        errored = counts.get(Status.ERRORED, 0)
+        return f"{errored} of {sum(counts.values())} transmissions errored" if errored else ""
 
     def refresh_status(self) -> str:
-        """Like :meth:`set_status`, without the lock where work is obviously pending.
+        """Like :meth:`set_status`, without lock and count where batches are still to be sent.
 
-        Of the batches of one message that finish at the same time, the last to look sees none
-        pending, whatever the order: each looks after its own rows are committed.
+        Of the batches of one message that end at the same time, the last to look sees no other,
+        whatever the order: each looks after its own end is committed.
         """
-        pending = self.transmissions.filter(status__in=(Status.QUEUED, Status.PROCESSING))
-        if self.status == Status.PROCESSING and pending.exists():
+        if self.status in (Status.PROCESSING, Status.ERRORED) and self.batches.exists():
             return self.status
         return self.set_status()
+
+
+class Batch(models.Model):
+    """Transmissions of one message to one backend that are still to be sent in one call.
+
+    The to-do list of the workers: a row is here from the transaction that stores its
+    transmissions to the one that stores how the last of them ended. Of each message and backend
+    only some have a date on which they are due; each that ends gives one of the others its turn
+    in the same transaction, so that there is always one that recovery would find.
+    """
+
+    #: The message.
+    message = models.ForeignKey(
+        Message,
+        related_name="batches",
+        on_delete=models.CASCADE,
+        db_index=False,  # the index below begins with it
+    )
+    #: The backend of all its recipients.
+    backend = models.ForeignKey(Backend, related_name="+", on_delete=models.CASCADE)
+    #: Primary keys, a list in their order.
+    transmission_ids = models.JSONField()
+    #: The first of them, by which the batch is found.
+    first_id = models.BigIntegerField()
+    #: Who is sending it.
+    claim = models.UUIDField(null=True, editable=False)
+    #: When recovery takes it up, if nobody has put that off; ``None`` before its turn.
+    due = models.DateTimeField(null=True, db_index=True)
+    #: How often a worker was told of it, without any taking it.
+    calls = models.PositiveIntegerField(default=0)
+    #: Whether it has given another its turn: each does so once, when its first try has ended.
+    gave_turn = models.BooleanField(default=False)
+
+    objects = BatchQuerySet.as_manager()
+
+    class Meta:
+        indexes = (models.Index(fields=("message", "first_id"), name="batch_by_first"),)
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {len(self.transmission_ids)} transmissions of {self.message_id}"
 
 
 class Transmission(models.Model):
@@ -141,7 +209,7 @@ class Transmission(models.Model):
     #: How far it has come; see :class:`~rapidsms_db_router.choices.Status`.
     status = models.CharField(max_length=1, choices=Status.choices, default=Status.QUEUED)
     #: When it was stored.
-    date = models.DateTimeField(auto_now_add=True)
+    date = models.DateTimeField(default=now, editable=False)
     #: When its status was last written.
     updated = models.DateTimeField(auto_now=True, null=True)
     #: When the gateway accepted it.
@@ -154,9 +222,8 @@ class Transmission(models.Model):
     next_try = models.DateTimeField(null=True, blank=True)
     #: How often it was handed to the backend.
     attempts = models.PositiveIntegerField(default=0)
-    #: Which worker's batch holds it while it is P, and since when.
+    #: Who is sending it, while it is P.
     claim = models.UUIDField(null=True, blank=True, editable=False)
-    claimed_at = models.DateTimeField(null=True, blank=True)
 
     objects = TransmissionQuerySet.as_manager()
 
@@ -169,6 +236,18 @@ class Transmission(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.get_status_display()}"
+
+
+class RecoveryTurn(models.Model):
+    """When one of the workers looks for lost work again: one row, written by whoever does."""
+
+    #: When the next look is due; moved by whoever looks.
+    due = models.DateTimeField()
+
+    objects = RecoveryTurnQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"due {self.due}"
 
 
 def repetition_key(connections: Iterable[Connection], external_id: str, text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What selects and what moves many rows at once: taking work, finishing it, dividing it.
+"""What selects and what moves many rows at once: taking work, ending it, dividing it.
 
 Every move is one compare-and-set: an UPDATE that names the status it leaves, so that of two
 processes that try the same move one changes the rows and the other none. That holds under READ
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import models
 from django.db.models import F, Q
-from django.utils.timezone import now
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.clock import now
 
 if TYPE_CHECKING:
-    from rapidsms_db_router.models import Message, Transmission  # noqa: F401
+    from rapidsms_db_router.models import Batch, Message, RecoveryTurn, Transmission  # noqa: F401
 
 #: Clocks and timers are not exact: a retry that comes this much early is still due.
 DUE_TOLERANCE = datetime.timedelta(seconds=1)
@@ -35,7 +35,7 @@ class Taken(NamedTuple):
     attempts: int
 
 
-class Batch(NamedTuple):
+class Group(NamedTuple):
     """Transmissions that may go to a backend in one call."""
 
     backend_id: int
@@ -43,8 +43,17 @@ class Batch(NamedTuple):
     ids: list[int]
 
 
+def lease() -> datetime.datetime:
+    """Return until when work that is taken now may go without a sign of life."""
+    return now() + datetime.timedelta(seconds=conf.visibility_timeout())
+
+
 class MessageQuerySet(models.QuerySet["Message"]):
     """Messages, and the moves of inbound ones."""
+
+    def overdue(self) -> MessageQuerySet:
+        """Select what nobody works on and somebody should, the longest overdue first."""
+        return self.filter(due__lte=now()).order_by("due")
 
     def take_inbound(self, message_id: int) -> uuid.UUID | None:
         """Take one inbound message that is Q and that nobody holds; it stays Q.
@@ -60,7 +69,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
             claim__isnull=True,
         )
         taken = free.update(
-            claim=claim, claimed_at=moment, attempts=F("attempts") + 1, updated=moment
+            claim=claim, due=lease(), calls=0, attempts=F("attempts") + 1, updated=moment
         )
         return claim if taken else None
 
@@ -73,7 +82,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         :returns: ``False`` if the claim was lost; then nothing changed.
         """
         held = self.filter(pk=message_id, claim=claim, status=Status.QUEUED)
-        return bool(held.update(status=status, claim=None, error=error, updated=now()))
+        return bool(held.update(status=status, claim=None, due=None, error=error, updated=now()))
 
 
 class TransmissionQuerySet(models.QuerySet["Transmission"]):
@@ -84,29 +93,35 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         due = now() + DUE_TOLERANCE
         return self.filter(Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__lte=due))
 
-    def take(self, message_id: int, ids: Collection[int]) -> tuple[uuid.UUID, list[Taken]]:
+    def take(self, claim: uuid.UUID, message_id: int, ids: Collection[int]) -> list[Taken]:
         """Move what is takeable of ``ids`` from Q or E to P, and return what this call moved.
 
+        :param claim: who holds the rows from now on.
         :param message_id: the outbound message they belong to.
         :param ids: primary keys of transmissions.
-        :returns: the claim that now holds them, and the rows in the order of their ids. Rows
-            that are held, sent, delivered, not due or gone are not among them.
+        :returns: the rows, in the order of their ids. Those that are held, sent, delivered, not
+            due or gone are not among them.
         """
-        claim, moment = uuid.uuid4(), now()
+        moment = now()
         batch = self.filter(pk__in=ids, message=message_id)
         taken = batch.takeable().update(
             status=Status.PROCESSING,
             claim=claim,
-            claimed_at=moment,
             attempts=F("attempts") + 1,
             next_try=None,
             updated=moment,
         )
         if not taken:
-            return claim, []
+            return []
         rows = batch.filter(claim=claim).order_by("pk")
         columns = rows.values_list("pk", "connection__identity", "attempts")
-        return claim, [Taken(*row) for row in columns]
+        return [Taken(*row) for row in columns]
+
+    def unfinished(self) -> models.QuerySet[Transmission, tuple[int, datetime.datetime | None]]:
+        """Select primary key and next try of what is still to be sent: Q, P, and E with a date."""
+        again = Q(status=Status.ERRORED, next_try__isnull=False)
+        live = self.filter(Q(status__in=(Status.QUEUED, Status.PROCESSING)) | again)
+        return live.values_list("pk", "next_try")
 
     def held(self, claim: uuid.UUID, ids: Collection[int]) -> TransmissionQuerySet:
         """Select those of ``ids`` that ``claim`` still holds in P."""
@@ -135,11 +150,15 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             status=Status.ERRORED, claim=None, error=error, next_try=next_try, updated=now()
         )
 
-    def batches(self, size: int | None = None) -> Iterator[Batch]:
-        """Divide these transmissions by backend, then into batches in the order of their ids.
+    def release(self, claim: uuid.UUID, ids: Collection[int]) -> int:
+        """Move those of ``ids`` that ``claim`` holds from P back to Q; return how many moved."""
+        return self.held(claim, ids).update(status=Status.QUEUED, claim=None, updated=now())
 
-        :param size: most transmissions in a batch; by default each backend's own batch size.
-        :returns: the batches, from one query whatever their number.
+    def groups(self, size: int | None = None) -> Iterator[Group]:
+        """Divide these transmissions by backend, then into groups in the order of their ids.
+
+        :param size: most transmissions in a group; by default each backend's own batch size.
+        :returns: the groups, from one query whatever their number.
         """
         backend = "connection__backend_id", "connection__backend__name"
         rows = self.order_by(*backend, "pk").values_list(*backend, "pk").iterator(2000)
@@ -147,4 +166,49 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             ids = (pk for *_, pk in group)
             most = size or conf.batch_size(name)
             while batch := list(islice(ids, most)):
-                yield Batch(backend_id, name, batch)
+                yield Group(backend_id, name, batch)
+
+
+class BatchQuerySet(models.QuerySet["Batch"]):
+    """What is still to be sent."""
+
+    def overdue(self) -> BatchQuerySet:
+        """Select what nobody works on and somebody should, the longest overdue first."""
+        return self.filter(due__lte=now()).order_by("due")
+
+    def told(self) -> BatchQuerySet:
+        """Select what workers have been told of, and none has taken."""
+        return self.filter(due__isnull=False, claim__isnull=True)
+
+    def hurry(self) -> int:
+        """Have recovery take up soon what workers could not be told of; return how many."""
+        return self.told().filter(calls=1).update(due=now())
+
+    def take(self, batch_id: int, claim: uuid.UUID) -> bool:
+        """Take a batch that nobody holds; return ``False`` if it is held, or gone."""
+        free = self.filter(pk=batch_id, claim__isnull=True)
+        return bool(free.update(claim=claim, due=lease(), calls=0))
+
+    def give_turn(self, message_id: int, backend_id: int) -> Batch | None:
+        """Make the next batch of a message and backend due, and return it, if there is one."""
+        waiting = self.filter(message=message_id, backend=backend_id, due__isnull=True)
+        while (batch := waiting.order_by("pk").first()) is not None:
+            # another that has just ended may have given it its turn
+            if self.filter(pk=batch.pk, due__isnull=True).update(due=lease(), calls=1):
+                return batch
+        return None
+
+
+class RecoveryTurnQuerySet(models.QuerySet["RecoveryTurn"]):
+    """Whose turn it is to look for lost work."""
+
+    def take(self) -> bool:
+        """Return whether it is the caller's turn; if so, the next is an interval away."""
+        moment = now()
+        following = moment + datetime.timedelta(seconds=conf.recovery_interval())
+        # a little early counts: the caller has waited for an interval by its own clock
+        due = self.filter(pk=1, due__lte=moment + DUE_TOLERANCE)
+        if due.update(due=following):
+            return True
+        _, created = self.get_or_create(pk=1, defaults={"due": following})
+        return created

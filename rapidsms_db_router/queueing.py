@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 from celery import current_app
 from django.db import transaction
@@ -17,8 +16,9 @@ from rapidsms.router import get_router
 
 from rapidsms_db_router import conf, delivery
 from rapidsms_db_router.choices import Status
+from rapidsms_db_router.clock import now
 from rapidsms_db_router.models import Message
-from rapidsms_db_router.tasks import receive_async, send_transmissions
+from rapidsms_db_router.tasks import publish, publish_inbound
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,15 @@ def queue_inbound(dbm: Message) -> None:
         _after_storing(_ring_inbound, dbm)
 
 
+def plan(dbm: Message) -> None:
+    """Write down the batches of an outbound message that has just been stored."""
+    rows = dbm.transmissions.filter(status=Status.QUEUED)
+    delivery.plan(dbm, rows.groups(), at_once=is_eager())
+
+
 def queue_outbound(dbm: Message) -> None:
-    """Have what is Q of a stored outbound message sent."""
-    if dbm.status != Status.ERRORED or dbm.transmissions.exists():
+    """Have workers told of the batches of an outbound message whose turn it is."""
+    if dbm.due is not None:
         _after_storing(_ring_outbound, dbm)
 
 
@@ -86,26 +92,27 @@ def _ring_inbound(dbm: Message) -> None:
         backend = names.first()
     if conf.is_eager(backend):
         delivery.process_inbound(get_router(), dbm.pk)
-    else:
-        receive_async.delay(message_id=dbm.pk, fields=dbm.fields)
+        return
+    if not publish_inbound(dbm):
+        Message.objects.filter(pk=dbm.pk, claim=None, status=Status.QUEUED).update(due=now())
 
 
 def _ring_outbound(dbm: Message) -> None:
     if is_eager():
         _mark_processing(dbm)  # before the tasks, which run here and now
-    batches = dbm.transmissions.filter(status=Status.QUEUED).batches()
+    told = list(dbm.batches.told().select_related("backend").order_by("pk"))
     # eager backends first: they need no broker
-    for batch in sorted(batches, key=lambda batch: not conf.is_eager(batch.backend_name)):
-        where: dict[str, Any] = {"backend_id": batch.backend_id, "message_id": dbm.pk}
-        if conf.is_eager(batch.backend_name) and not is_eager():
-            failure = delivery.send_batch(get_router(), ids=batch.ids, **where)
-            if failure and failure.retry_ids:
-                send_transmissions.apply_async(
-                    kwargs={**where, "transmission_ids": failure.retry_ids},
-                    countdown=failure.retry_in,
-                )
-        else:
-            send_transmissions.delay(**where, transmission_ids=batch.ids)
+    told.sort(key=lambda batch: not conf.is_eager(batch.backend.name))
+    for batch in told:
+        if conf.is_eager(batch.backend.name) and not is_eager():
+            ended = delivery.send_batch(
+                get_router(), batch.backend_id, dbm.pk, batch.transmission_ids
+            )
+            if ended.retry is not None:
+                publish(ended.retry, ended.retry_in)
+        elif not publish(batch):
+            dbm.batches.hurry()
+            return
     if not is_eager():
         _mark_processing(dbm)
 

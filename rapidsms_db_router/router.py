@@ -21,7 +21,7 @@ from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.clean import clean_json
 from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.models import Message
-from rapidsms_db_router.querysets import TransmissionQuerySet
+from rapidsms_db_router.querysets import TransmissionQuerySet, lease
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +162,11 @@ class DatabaseRouter(BlockingRouter):
         context, _ = clean_json(msg.extra_backend_context())
         # a message that answers none has no context unless its class gives it one
         more = {"context": context} if context or msg.in_response_to else {}
-        msg.database_message = self._store(Direction.OUTGOING, msg, **more)
-        queueing.queue_outbound(msg.database_message)
+        with transaction.atomic(using=delivery.alias()):
+            dbm = self._store(Direction.OUTGOING, msg, due=lease(), **more)
+            queueing.plan(dbm)
+        msg.database_message = dbm
+        queueing.queue_outbound(dbm)
 
     def send_to_backend(
         self, backend_name: str, id_: Any, text: str, identities: list[str], context: dict[str, Any]
@@ -222,8 +225,8 @@ class DatabaseRouter(BlockingRouter):
             ``"router.db.batch_size"``, else ``DB_ROUTER_DEFAULT_BATCH_SIZE``.
         :returns: pairs of a backend's primary key and a QuerySet, ordered by primary key.
         """
-        for batch in transmissions.batches(batch_size):
-            yield batch.backend_id, transmissions.filter(pk__in=batch.ids).order_by("pk")
+        for group in transmissions.groups(batch_size):
+            yield group.backend_id, transmissions.filter(pk__in=group.ids).order_by("pk")
 
     def create_message_from_dbm(
         self, dbm: Message, fields: dict[str, Any] | None = None, fetch_connections: bool = True

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Task, current_app, shared_task
 from celery.result import AsyncResult
 from rapidsms.router import get_router
 
 from rapidsms_db_router import celeryapp, delivery
+from rapidsms_db_router.models import Batch, Message
 
-__all__ = ("receive_async", "send_transmissions")
+__all__ = ("receive_async", "recover_messages", "send_transmissions")
+
+logger = logging.getLogger(__name__)
 
 
 class RouterTask(Task):
@@ -53,7 +57,10 @@ def receive_async(message_id: int, fields: dict[str, Any] | None) -> None:
 
 @shared_task(base=RouterTask, bind=True)
 def send_transmissions(
-    self: Task, backend_id: int, message_id: int, transmission_ids: Iterable[int]
+    self: Task,
+    backend_id: int,
+    message_id: int,
+    transmission_ids: Iterable[int],
 ) -> None:
     """Send a message to some of its recipients, all of one backend; try failed ones again later.
 
@@ -65,24 +72,69 @@ def send_transmissions(
         directly, or was called eagerly and will not be tried again. In a worker the failure is
         stored and logged instead.
     """
-    eager = self.request.is_eager
-    failure = delivery.send_batch(
-        get_router(), backend_id, message_id, list(transmission_ids), retry_at_once=eager
-    )
-    if failure is None:
+    router, ids, eager = get_router(), list(transmission_ids), self.request.is_eager
+    ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=eager)
+    while eager and ended.retry is not None:
+        # here and now: Celery's own retry would raise Retry out of the caller's send()
+        ids = ended.retry.transmission_ids
+        ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=True)
+    if ended.next is not None and not publish(ended.next):
+        Batch.objects.filter(pk=ended.next.pk).hurry()
+    if ended.error is None:
         return
     if self.request.called_directly:
-        raise failure.error
-    if failure.retry_ids:
-        raise self.retry(
-            exc=failure.error,
-            countdown=failure.retry_in,
-            args=(),
-            kwargs={
-                "backend_id": backend_id,
-                "message_id": message_id,
-                "transmission_ids": failure.retry_ids,
-            },
-        )
+        raise ended.error
     if eager:
-        raise failure.error
+        # Celery logs what it is from, too, in which there may be anything
+        raise ended.error from None
+    if ended.retry is not None:
+        raise self.retry(
+            exc=ended.error, countdown=ended.retry_in, args=(), kwargs=_where(ended.retry)
+        )
+
+
+@shared_task(base=RouterTask)
+def recover_messages() -> None:
+    """Find lost work, and have it done, as every worker does by itself.
+
+    For those who want it on a schedule of their own.
+    """
+    from rapidsms_db_router import recovery  # it publishes the tasks of this module
+
+    recovery.recover()
+
+
+def publish(batch: Batch, countdown: float | None = None) -> bool:
+    """Tell a worker of a batch; return ``False`` if the broker cannot be reached.
+
+    :param countdown: seconds the worker is to wait.
+    """
+    if countdown is None:
+        return _publish(batch.message_id, lambda: send_transmissions.delay(**_where(batch)))
+    retry = {"kwargs": _where(batch), "countdown": countdown}
+    return _publish(batch.message_id, lambda: send_transmissions.apply_async(**retry))
+
+
+def publish_inbound(dbm: Message) -> bool:
+    """Tell a worker of an inbound message; return ``False`` if the broker cannot be reached."""
+    return _publish(dbm.pk, lambda: receive_async.delay(message_id=dbm.pk, fields=dbm.fields))
+
+
+def _publish(message_id: int, call: Callable[[], AsyncResult]) -> bool:
+    try:
+        call()
+    except Exception as exc:
+        if current_app.conf.task_always_eager:
+            raise  # no broker was asked: this is what the task raised
+        logger.error("queueing_failed message=%s error=%s", message_id, type(exc).__name__)
+        logger.debug("queueing_failed message=%s", message_id, exc_info=True)
+        return False
+    return True
+
+
+def _where(batch: Batch) -> dict[str, Any]:
+    return {
+        "backend_id": batch.backend_id,
+        "message_id": batch.message_id,
+        "transmission_ids": batch.transmission_ids,
+    }

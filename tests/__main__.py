@@ -14,7 +14,7 @@ from pathlib import Path
 from tests import servers
 
 ROOT = Path(__file__).parent.parent
-ON_EACH_DATABASE = ("tests/unit", "tests/integration", "tests/concurrency")
+ON_EACH_DATABASE = ("tests/unit", "tests/integration", "tests/concurrency", "tests/faults")
 #: They start workers and web servers of their own, on every database in turn.
 ONCE = ("tests/acceptance",)
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         print(f"{name}: {f'not used, {why}' if why else 'answers'}")
     databases = [name for name in ("sqlite", *servers.DATABASES) if not problems.get(name)]
     runs = {database: run(database, ON_EACH_DATABASE, arguments) for database in databases}
-    runs["acceptance"] = run("sqlite", ONCE, arguments)
+    runs["real workers"] = run("sqlite", ONCE, arguments)
 
     print("\n== Summary")
     for name, passed in runs.items():

@@ -82,12 +82,15 @@ elif DATABASE == "postgres":
         }
     }
 else:
+    OPTIONS = {"charset": "utf8mb4"}
     try:
         import MySQLdb  # noqa: F401
     except ImportError:
         import pymysql
 
         pymysql.install_as_MySQLdb()
+        # it would load the system's certificates for each connection
+        OPTIONS["ssl_disabled"] = True
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.mysql",
@@ -96,7 +99,7 @@ else:
             "PORT": os.environ.get("MARIADB_PORT", "3306"),
             "USER": os.environ.get("MARIADB_USER", "root"),
             "PASSWORD": os.environ.get("MARIADB_PASSWORD", ""),
-            "OPTIONS": {"charset": "utf8mb4"},
+            "OPTIONS": OPTIONS,
             "TEST": {"CHARSET": "utf8mb4", "COLLATION": "utf8mb4_bin"},
         }
     }

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,20 +40,26 @@ def wait_for(what: str, look: Callable[[], Found], patience: float = PATIENCE) -
 
 
 class Process:
-    """A process with its children, and what they write to standard output and error."""
+    """A process with its children, and what they write to standard output and error.
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    :param options: more for :class:`subprocess.Popen`.
+    """
+
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], log: Path, **options: Any
+    ) -> None:
         self.log = log
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
                 arguments,
-                cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                **{"cwd": ROOT, **options},
             )
+        self.pid = self._popen.pid
 
     def output(self) -> str:
         """Return all that was written so far."""
@@ -73,13 +80,21 @@ class Process:
         """Wait until the process ends by itself; return its exit status."""
         return self._popen.wait(PATIENCE)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, not to its children."""
+        self._popen.send_signal(number)
+
     def stop(self) -> None:
         """End the process, kindly at first, and then whatever is left of its group."""
-        self._popen.terminate()
+        self.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(10)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and its children without notice."""
         with suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
 
@@ -91,6 +106,7 @@ class Project:
     :param broker: a broker's URL.
     :param package: which project below ``tests.acceptance``.
     :param atomic_requests: whether every request is one transaction.
+    :param environment: more of it for the processes.
     """
 
     def __init__(
@@ -101,6 +117,7 @@ class Project:
         broker: str,
         package: str = "project",
         atomic_requests: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.database = database
@@ -121,6 +138,7 @@ class Project:
         }
         if atomic_requests:
             self._environment["DB_ROUTER_TEST_ATOMIC_REQUESTS"] = "yes"
+        self._environment |= environment or {}
 
     def create(self) -> None:
         """Create the database with its tables, and the folder of a file-system broker."""
@@ -133,6 +151,10 @@ class Project:
                 cursor.execute(
                     f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
                 )
+        self.migrate()
+
+    def migrate(self) -> None:
+        """Create the tables."""
         migrate = self._start("migrate", "migrate", "--verbosity=0")
         assert migrate.wait() == 0, migrate.output()
 
@@ -161,13 +183,18 @@ class Project:
             process.stop()
         self.processes.clear()
 
-    def start_web(self) -> Process:
-        """Start a web server, and wait until it answers."""
+    def start_web(self, name: str = "web", **environment: str) -> Process:
+        """Start a web server, and wait until it answers.
+
+        :param name: tells its log from those of other web servers.
+        :param environment: more of it for this web server alone.
+        """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        web = self._start("web", "runserver", "--noreload", f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        web = self._start(name, "runserver", "--noreload", address, **environment)
         wait_for("the web server", lambda: web.runs() and self._answers())
         return web
 
@@ -178,16 +205,21 @@ class Project:
             return False
         return True
 
-    def start_worker(self) -> Process:
-        """Start a worker with two processes."""
-        # its own name, since all workers at a broker hear of each other
-        name = f"--hostname={self.name}@localhost"
-        return self._start("worker", "celery", "worker", "--loglevel=info", "-c", "2", name)
+    def start_worker(self, *options: str, name: str = "worker", **environment: str) -> Process:
+        """Start a worker, with two processes unless the options say otherwise.
 
-    def _start(self, log: str, *arguments: str) -> Process:
+        :param options: more for the command.
+        :param name: tells its log from those of other workers.
+        :param environment: more of it for this worker alone.
+        """
+        # its own name, since all workers at a broker hear of each other
+        options = "-c", "2", f"--hostname={name}.{self.name}@localhost", *options
+        return self._start(name, "celery", "worker", "--loglevel=info", *options, **environment)
+
+    def _start(self, log: str, *arguments: str, **environment: str) -> Process:
         process = Process(
             [sys.executable, "manage.py", *arguments],
-            {**self._environment, "DB_ROUTER_TEST_BROKER": self.broker},
+            {**self._environment, "DB_ROUTER_TEST_BROKER": self.broker, **environment},
             self.folder / f"{log}.log",
         )
         self.processes.append(process)
@@ -209,5 +241,9 @@ class Project:
         return json.loads(self._ask("/messages/"))
 
     def _ask(self, path: str, body: bytes | None = None) -> bytes:
-        with urllib.request.urlopen(self.address + path, body, timeout=30) as answer:
-            return answer.read()
+        try:
+            with urllib.request.urlopen(self.address + path, body, timeout=30) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as err:
+            err.close()
+            raise

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from rapidsms.router import send
 
-from rapidsms_db_router import delivery, tasks
+from rapidsms_db_router import delivery, queueing, tasks
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.errors import TransmissionsFailed
 from rapidsms_db_router.models import Message, Transmission
@@ -53,7 +53,7 @@ def test_message_whose_batches_finish_together_ends_sent(
 def test_tasks_delivered_four_times_send_once(
     router, gateway, make_connections, published, settings
 ):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 10
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 200 // delivery.WINDOW
     connections = make_connections(200)
     send("broadcast", connections)
     queued = published()
@@ -69,7 +69,7 @@ def test_tasks_delivered_four_times_send_once(
 def test_tasks_delivered_four_times_fail_once_until_the_next_try_is_due(
     router, gateway, make_connections, published, settings
 ):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 10
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100 // delivery.WINDOW + 1
     gateway.down = True
     connections = make_connections(100)
     send("broadcast", connections)
@@ -84,7 +84,7 @@ def test_tasks_delivered_four_times_fail_once_until_the_next_try_is_due(
 
 
 def test_resending_while_sending_sends_once(router, gateway, make_connections, published, settings):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 10
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100 // delivery.WINDOW + 1
     connections = make_connections(100)
     for number in range(5):
         send(f"broadcast {number}", connections)
@@ -99,11 +99,14 @@ def test_resending_while_sending_sends_once(router, gateway, make_connections, p
     Transmission.objects.filter(pk__in=due).update(next_try="2000-01-01T00:00:00Z")
 
     def resend_all():
-        delivery.resend(Transmission.objects.all())
+        _, messages = delivery.resend(Transmission.objects.all())
+        for message in Message.objects.filter(pk__in=messages):
+            queueing.queue_outbound(message)
 
     work = partial(run_tasks, queued)
     in_threads(resend_all, work, partial(run_tasks, queued[::-1]), resend_all)
-    run_tasks(queued)  # those that were told to go again after their task had run
+    while queued := published():  # those that were told to go again
+        run_tasks(queued)
 
     numbers = [connection.identity for connection in connections] * 5
     assert sorted(gateway.sent) == sorted(numbers)

@@ -1,6 +1,7 @@
 """Work is taken by one: each row, whoever else reaches for it at the same instant."""
 
 from functools import partial
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +18,8 @@ ROUNDS = 15
 
 def take_all(batches):
     """Take every batch, one after the other; return what each take was given."""
-    return [Transmission.objects.take(message_id, ids) for message_id, ids in batches]
+    takes = [(uuid4(), *batch) for batch in batches]
+    return [(take[0], Transmission.objects.take(*take)) for take in takes]
 
 
 def assert_each_row_has_one_taker(takes_of_all):

@@ -8,7 +8,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.timezone import now
 from rapidsms.models import Backend, Connection
 from rapidsms.router import receive, send
@@ -440,3 +440,20 @@ def test_what_errored_without_its_backend_is_sent_once_it_is_back_and_told_to(
     message.refresh_from_db()
     assert message.status == "S"
     assert len(calls[0].identities) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_an_old_table_of_mariadb_cannot_hold_is_replaced(person, caplog):
+    if connection.vendor != "mysql":
+        pytest.skip("is about MariaDB's utf8mb3")
+    table = Message._meta.db_table
+    change = f"ALTER TABLE {table} MODIFY text longtext CHARACTER SET %s NOT NULL"
+    with connection.cursor() as cursor:
+        cursor.execute(change % "utf8mb3 COLLATE utf8mb3_bin")
+        try:
+            dbm = receive("ping \N{GRINNING FACE}", person).dbm
+        finally:
+            Message.objects.all().delete()
+            cursor.execute(change % "utf8mb4 COLLATE utf8mb4_bin")
+    assert dbm.text == "ping \N{REPLACEMENT CHARACTER}"
+    assert f"message_cleaned message={dbm.pk}" in caplog.text

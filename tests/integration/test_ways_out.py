@@ -68,7 +68,7 @@ def test_an_outgoing_message_sends_itself(person, calls):
 
 def test_send_asks_no_query_for_each_recipient(people, django_assert_max_num_queries):
     people(300)
-    with django_assert_max_num_queries(40):
+    with django_assert_max_num_queries(60):
         send("news", Connection.objects.all())
     assert Transmission.objects.filter(status="S").count() == 300
 

@@ -197,9 +197,19 @@ def test_e033_a_broker_whose_transport_is_unknown(celery_setting):
     assert "CELERY_BROKER_URL" in found()["E033"].hint
 
 
-@pytest.mark.parametrize("url", ["memory://", "amqp://127.0.0.1:1//", "filesystem://"])
+@pytest.mark.parametrize("url", ["memory://", "amqp://127.0.0.1:1//"])
 def test_e033_says_nothing_of_a_known_transport_whether_the_broker_runs_or_not(celery_setting, url):
     celery_setting("broker_url", url)
+    assert found() == {}
+
+
+def test_e033_a_folder_of_the_file_system_broker_that_is_missing(celery_setting, tmp_path):
+    celery_setting("broker_url", "filesystem://")
+    folder = tmp_path / "broker"
+    options = {"data_folder_in": str(folder), "data_folder_out": str(folder)}
+    celery_setting("broker_transport_options", options)
+    assert str(folder) in found()["E033"].msg
+    folder.mkdir()
     assert found() == {}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import combinations_with_replacement
 
 import pytest
+from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction, Status
-from rapidsms_db_router.models import NO_RECIPIENTS, Message, Transmission
+from rapidsms_db_router.models import NO_RECIPIENTS, Batch, Message, Transmission
 
 pytestmark = pytest.mark.django_db
 
@@ -125,13 +126,16 @@ def test_an_inbound_message_keeps_its_error(people):
     assert Message.objects.get(pk=message.pk).error == "RuntimeError: no"
 
 
-@pytest.mark.parametrize("pending", "QP")
-def test_refresh_status_asks_one_query_while_work_is_pending(
-    people, pending, django_assert_num_queries
+@pytest.mark.parametrize("status", "PE")
+def test_refresh_status_asks_one_query_while_batches_are_to_be_sent(
+    people, status, django_assert_num_queries
 ):
-    message = outbound(people, f"S{pending}", status="P")
+    message = outbound(people, "SQ", status=status)
+    Batch.objects.create(
+        message=message, backend=Backend.objects.get(), transmission_ids=[], first_id=0
+    )
     with django_assert_num_queries(1):
-        assert message.refresh_status() == "P"
+        assert message.refresh_status() == status
 
 
 @pytest.mark.parametrize(("statuses", "expected"), [("SS", "S"), ("DD", "D"), ("SE", "E")])

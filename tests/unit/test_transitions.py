@@ -42,8 +42,11 @@ def inbound(person):
     return inbound
 
 
-def take(row):
-    return Transmission.objects.take(row.message_id, [row.pk])
+def take(row, *others):
+    """Take rows, under a claim of their own."""
+    claim = uuid.uuid4()
+    ids = [row.pk, *(other.pk for other in others)]
+    return claim, Transmission.objects.take(claim, row.message_id, ids)
 
 
 # Taking what is to be sent
@@ -75,7 +78,6 @@ def test_take_moves_to_p(outbound, columns):
     assert taken == [(row.pk, row.connection.identity, 1)]
     row.refresh_from_db()
     assert (row.status, row.claim, row.attempts) == ("P", claim, 1)
-    assert row.claimed_at == row.updated
     assert row.next_try is None
 
 
@@ -103,18 +105,15 @@ def test_a_second_take_gets_nothing(outbound):
 
 def test_take_moves_rows_of_its_own_message_alone(outbound):
     row, other = outbound("Q"), outbound("Q")
-    assert Transmission.objects.take(row.message_id, [row.pk, other.pk])[1] == [
-        (row.pk, row.connection.identity, 1)
-    ]
+    assert take(row, other)[1] == [(row.pk, row.connection.identity, 1)]
     other.refresh_from_db()
     assert other.status == "Q"
 
 
 def test_take_of_rows_that_are_gone_gets_nothing(outbound):
     row = outbound("Q")
-    pk = row.pk
-    row.delete()
-    assert Transmission.objects.take(row.message_id, [pk])[1] == []
+    Transmission.objects.all().delete()
+    assert take(row)[1] == []
 
 
 # Finishing it
@@ -138,6 +137,15 @@ def test_finish_sent_moves_to_s(outbound):
     row.refresh_from_db()
     assert (row.status, row.claim, row.error) == ("S", None, "")
     assert row.sent == row.updated > row.date
+
+
+def test_release_moves_p_back_to_q(outbound):
+    row = outbound("Q")
+    claim, _ = take(row)
+    assert Transmission.objects.release(uuid.uuid4(), [row.pk]) == 0
+    assert Transmission.objects.release(claim, [row.pk]) == 1
+    row.refresh_from_db()
+    assert (row.status, row.claim, row.attempts) == ("Q", None, 1)
 
 
 def test_finish_errored_moves_to_e(outbound):
@@ -208,7 +216,7 @@ def test_take_inbound_takes_q_alone_and_leaves_it_q(inbound, status):
     assert message.status == status
     if status == "Q":
         assert (message.claim, message.attempts) == (claim, 1)
-        assert message.claimed_at == message.updated
+        assert message.due > now()
     else:
         assert (claim, message.claim, message.attempts) == (None, None, 0)
 

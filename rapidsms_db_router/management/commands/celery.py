@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from celery import Celery
+from celery.bin.celery import celery as cli
 from django.core.management.base import BaseCommand, CommandError
 from kombu.exceptions import OperationalError
 
@@ -44,20 +45,26 @@ class Command(BaseCommand):
         app = celeryapp.ensure()
         if "worker" in words and not {"--help", "-h"} & set(words):
             self.warn_without_broker(app)
+        # as Celery.start() does, which drops the exit status
+        cli.params[0].default = app
         try:
-            status = app.start(argv=words)
+            status = cli.main(args=words, standalone_mode=False)
+        except click.exceptions.Exit as err:
+            status = err.exit_code
         except click.ClickException as err:
             err.show()
             status = err.exit_code
         except OperationalError as err:
             raise CommandError(no_broker(app, err)) from err
-        if status:
+        finally:
+            cli.params[0].default = None
+        if isinstance(status, int) and status:
             sys.exit(status)
 
     def warn_without_broker(self, app: Celery) -> None:
         """Say so, and how to go on, if the broker cannot be reached."""
         try:
-            with app.connection_for_read() as connection:
+            with celeryapp.impatient(app.connection_for_read(), 3) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0)
         except OperationalError as err:
             self.stderr.write(no_broker(app, err))

@@ -1,0 +1,222 @@
+"""What a worker does by itself: it finds what was lost and has it done.
+
+Everything unfinished has a date on which it is due (:attr:`Message.due`, :attr:`Batch.due`).
+Whoever works on it puts that date off; so what is past its date nobody works on. Each move is a
+compare-and-set on that date, so that two recoveries at the same time do no harm.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import bootsteps
+from django.db import connections, transaction
+from django.db.models import F
+
+from rapidsms_db_router import conf, delivery, queueing, tasks
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.clock import now
+from rapidsms_db_router.models import Batch, Message, RecoveryTurn, Transmission
+from rapidsms_db_router.querysets import lease
+
+logger = logging.getLogger(__name__)
+
+#: How many messages, and how many batches, one recovery takes up.
+MOST = 100
+#: No queue is so slow that it is reminded less often than this, in seconds.
+LONGEST_PATIENCE = 3600.0
+#: The error of what may have been sent, and is not to be sent twice.
+OUTCOME_UNKNOWN = "outcome unknown: the worker died while the gateway was being called"
+
+
+class BrokerDown(Exception):
+    """No worker can be told of anything."""
+
+
+@dataclass
+class Found:
+    """What one recovery found."""
+
+    #: Inbound messages nobody has processed: their primary keys.
+    called: list[int] = field(default_factory=list)
+    #: Batches nobody has sent: likewise.
+    batches: list[int] = field(default_factory=list)
+    #: Transmissions of dead workers that will be sent again.
+    resent: int = 0
+    #: Transmissions of dead workers that were given up.
+    given_up: int = 0
+    #: Outbound messages whose status, or whose plan, did not fit their transmissions.
+    statuses: int = 0
+
+    def may_be_more(self) -> bool:
+        """Return whether there was as much as one recovery takes up."""
+        return MOST in (len(self.called), len(self.batches))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of each kind, by name."""
+        return {
+            "inbound": len(self.called),
+            "batches": len(self.batches),
+            "resent": self.resent,
+            "given_up": self.given_up,
+            "statuses": self.statuses,
+        }
+
+
+def recover(*, dry_run: bool = False) -> Found:
+    """Find lost work, and have it done.
+
+    Where the broker cannot be reached it stops, and all is as overdue as it was.
+
+    :param dry_run: only count.
+    """
+    found = Found()
+    try:
+        for batch in Batch.objects.overdue().select_related("backend")[:MOST]:
+            _recover_batch(batch, found, dry_run)
+        for dbm in Message.objects.overdue()[:MOST]:
+            if dbm.direction == Direction.INCOMING:
+                _recover_inbound(dbm, found, dry_run)
+            else:
+                _recover_status(dbm, found, dry_run)
+    except BrokerDown:
+        logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
+    if any(found.counts().values()) and not dry_run:
+        counts = " ".join(f"{name}={count}" for name, count in found.counts().items())
+        logger.warning("recovered %s", counts)
+    return found
+
+
+def _patience(calls: int) -> datetime.datetime:
+    """Return when to call again: a queue that is slow, not lost, must not fill with calls."""
+    seconds = min(conf.visibility_timeout() * 2.0 ** min(calls, 20), LONGEST_PATIENCE)
+    return now() + datetime.timedelta(seconds=max(seconds, conf.visibility_timeout()))
+
+
+def _recover_batch(batch: Batch, found: Found, dry_run: bool) -> None:
+    resend = conf.after_crash(batch.backend.name) == conf.RESEND
+    lost = 0
+    if dry_run:
+        if batch.claim is not None:
+            lost = Transmission.objects.held(batch.claim, batch.transmission_ids).count()
+    else:
+        with transaction.atomic(using=delivery.alias()):
+            mine = Batch.objects.filter(pk=batch.pk, claim=batch.claim, due=batch.due)
+            if not mine.update(claim=None, due=_patience(batch.calls), calls=F("calls") + 1):
+                return
+            if batch.claim is not None:
+                lost = _let_go(batch.claim, batch.transmission_ids, resend)
+        if lost and not resend:
+            logger.error(
+                "outcome_unknown message=%s backend=%s rows=%s",
+                batch.message_id,
+                batch.backend_id,
+                lost,
+            )
+            batch.message.set_status()
+        if not tasks.publish(batch):
+            told = Batch.objects.filter(pk=batch.pk).told()
+            told.update(due=batch.due, calls=batch.calls)
+            raise BrokerDown
+    found.batches.append(batch.pk)
+    if resend:
+        found.resent += lost
+    else:
+        found.given_up += lost
+
+
+def _let_go(claim: uuid.UUID, ids: list[int], resend: bool) -> int:
+    if resend:
+        return Transmission.objects.release(claim, ids)
+    return Transmission.objects.finish_errored(claim, ids, OUTCOME_UNKNOWN, None)
+
+
+def _recover_inbound(dbm: Message, found: Found, dry_run: bool) -> None:
+    if not dry_run:
+        mine = Message.objects.filter(pk=dbm.pk, claim=dbm.claim, due=dbm.due)
+        if not mine.update(claim=None, due=_patience(dbm.calls), calls=F("calls") + 1):
+            return
+        if not tasks.publish_inbound(dbm):
+            waiting = Message.objects.filter(pk=dbm.pk, claim=None, status=Status.QUEUED)
+            waiting.update(due=dbm.due, calls=dbm.calls)
+            raise BrokerDown
+    found.called.append(dbm.pk)
+
+
+def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
+    """Look after an outbound message; its batches have dates of their own."""
+    mine = Message.objects.filter(pk=dbm.pk, due=dbm.due)
+    if dbm.batches.exists():
+        if not dry_run:
+            mine.update(due=lease())
+        return
+    unplanned = dbm.transmissions.filter(status=Status.QUEUED)
+    if unplanned.exists():
+        found.statuses += 1
+        if not dry_run:
+            with transaction.atomic(using=delivery.alias()):
+                if mine.update(due=lease()):
+                    delivery.plan(dbm, unplanned.groups())
+            queueing.queue_outbound(dbm)
+        return
+    found.statuses += dbm.status != dbm.status_now()
+    if not dry_run:
+        dbm.set_status()
+        mine.update(due=lease())  # unless that has ended it
+
+
+class RecoveryStep(bootsteps.StartStopStep):
+    """Runs :func:`recover` in a thread of every worker, in one of many at a time."""
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="rapidsms_db_router-recovery", daemon=True
+        )
+
+    def start(self, parent: Any) -> None:
+        """Begin to look, soon after the worker has started."""
+        self._thread.start()
+
+    def stop(self, parent: Any) -> None:
+        """Begin no other look, and wait for the one under way."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        pause = min(1.0, conf.recovery_interval())
+        while not self._stopping.wait(pause):
+            pause = conf.recovery_interval()
+            try:
+                if RecoveryTurn.objects.take():
+                    found = recover()
+                    while found.may_be_more() and self._taken(found):
+                        found = recover()
+            except Exception as exc:  # the database may be back for the next look
+                logger.error("recovery_failed error=%s", type(exc).__name__)
+                logger.debug("recovery_failed", exc_info=True)
+            finally:
+                connections.close_all()
+
+    def _taken(self, found: Found) -> bool:
+        """Return whether most of what was found is taken before the next look is due.
+
+        Then it was the calls that had been lost, and there may be more of them; else the queue
+        is slow, and more calls would make it slower.
+        """
+        messages = Message.objects.filter(pk__in=found.called, status=Status.QUEUED, claim=None)
+        batches = Batch.objects.filter(pk__in=found.batches).told()
+        most = (len(found.called) + len(found.batches)) / 2
+        deadline = time.monotonic() + conf.recovery_interval()
+        while time.monotonic() < deadline and not self._stopping.wait(0.2):
+            if messages.count() + batches.count() < most:
+                return True
+        return False

@@ -1,0 +1,65 @@
+"""Database errors that pass: deadlocks, locks, a server that restarts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import InterfaceError, OperationalError, connections, router
+
+from rapidsms_db_router.models import Message
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How long to go on trying to write, in seconds: a restart of the database and more.
+PATIENCE = 60.0
+#: Lock wait, deadlock, shutdown, no connection, connection lost.
+MYSQL_CODES = {1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
+#: Connection exceptions, transaction rollback, operator intervention, and lock not available.
+POSTGRESQL_CLASSES = ("08", "40", "57", "55P03")
+
+
+def is_transient(err: BaseException) -> bool:
+    """Return whether the same statements may well succeed in a moment."""
+    if isinstance(err, InterfaceError):
+        return True
+    if not isinstance(err, OperationalError):
+        return False
+    code = err.args[0] if err.args else None
+    if isinstance(code, int):
+        return code in MYSQL_CODES
+    cause = err.__cause__
+    state = getattr(cause, "sqlstate", getattr(cause, "pgcode", ""))
+    # psycopg has no state to tell where there is no server left to tell it
+    return state is None or state.startswith(POSTGRESQL_CLASSES) or "locked" in str(code)
+
+
+def insist(write: Callable[[], T]) -> T:
+    """Call ``write``, a transaction of its own; again while the database refuses in passing.
+
+    For what nobody else knows: what a gateway has just said.
+
+    :raises OperationalError: (or ``InterfaceError``) if it still refuses after a minute, or at
+        once inside another transaction, which only its owner can begin again.
+    """
+    connection = connections[router.db_for_write(Message)]
+    deadline = time.monotonic() + PATIENCE
+    pause = 0.05
+    while True:
+        try:
+            return write()
+        except (InterfaceError, OperationalError) as err:
+            if (
+                connection.in_atomic_block
+                or not is_transient(err)
+                or time.monotonic() + pause > deadline
+            ):
+                raise
+            logger.warning("database_refused error=%s", type(err).__name__)
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
