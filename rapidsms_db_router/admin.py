@@ -68,6 +68,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         """Whether the user may process an errored inbound message again."""
         return request.user.has_perm("rapidsms_db_router.reprocess_message")
 
+    @admin.display(description="error")
+    def short_error(self, row: Message | Transmission) -> str:
+        """The first line of the error."""
+        return Truncator(row.error.partition("\n")[0]).chars(SHORT)
+
     def resend_transmissions(
         self, request: HttpRequest, transmissions: QuerySet[Transmission]
     ) -> None:
@@ -179,11 +184,6 @@ class MessageAdmin(ReadOnlyAdmin):
         """The beginning of the text."""
         return Truncator(message.text).chars(SHORT) or "(empty)"
 
-    @admin.display(description="error")
-    def short_error(self, message: Message) -> str:
-        """The first line of the error."""
-        return Truncator(message.error.partition("\n")[0]).chars(SHORT)
-
     @admin.display(description="transmissions")
     def transmission_counts(self, message: Message) -> SafeString | str:
         """How many transmissions have which status, each a link to them."""
@@ -293,11 +293,6 @@ class TransmissionAdmin(ReadOnlyAdmin):
     def message_link(self, transmission: Transmission) -> SafeString:
         """A link to the message."""
         return _link(transmission.message)
-
-    @admin.display(description="error")
-    def short_error(self, transmission: Transmission) -> str:
-        """The first line of the error."""
-        return Truncator(transmission.error.partition("\n")[0]).chars(SHORT)
 
     @admin.action(permissions=["resend"], description="Send errored transmissions again")
     def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> None:
