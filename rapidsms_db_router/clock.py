@@ -15,25 +15,29 @@ from django.utils import timezone
 
 #: How long to count before asking again, in seconds.
 TRUSTED_FOR = 3600.0
+#: How far the machine's two clocks may drift apart before asking again, in seconds.
+DRIFT = 1.0
 
 #: What says how many seconds have passed since 1970. SQLite has no clock but the process's own.
 QUERIES = {
     "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
-    "mysql": "SELECT UNIX_TIMESTAMP(NOW(6))",
+    "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6",
 }
 
 
 _asked_at = float("-inf")
+_wall = 0.0
 _epoch = 0.0
 
 
 def now() -> datetime.datetime:
     """Return the database's time, aware or naive as ``USE_TZ`` has it."""
-    global _asked_at, _epoch
-    if time.monotonic() - _asked_at > TRUSTED_FOR:
-        _epoch, _asked_at = _ask(), time.monotonic()
-    counted = _epoch + time.monotonic() - _asked_at
-    moment = datetime.datetime.fromtimestamp(counted, tz=datetime.timezone.utc)
+    global _asked_at, _wall, _epoch
+    passed = time.monotonic() - _asked_at
+    # a machine that was suspended has not counted
+    if passed > TRUSTED_FOR or abs(time.time() - _wall - passed) > DRIFT:
+        _epoch, _asked_at, _wall, passed = _ask(), time.monotonic(), time.time(), 0.0
+    moment = datetime.datetime.fromtimestamp(_epoch + passed, tz=datetime.timezone.utc)
     return moment if settings.USE_TZ else timezone.make_naive(moment)
 
 

@@ -523,19 +523,24 @@ class _End:
         return Ended(error, kept if self.again else None, self.wait, following)
 
     def _write(self) -> tuple[Batch | None, Batch | None]:
-        following = None
         with transaction.atomic(using=alias()):
             if self.sent:
                 Transmission.objects.finish_sent(self.claim, self.sent)
             for rows, date in ((self.again, self.next_try), (self.given_up, None)):
                 if rows:
                     Transmission.objects.finish_errored(self.claim, rows, self.reason, date)
-            if not self.batch.gave_turn:
+            ours, kept = self._let_go()
+            following = None
+            # who has taken the batch over will give its turn
+            if ours and not self.batch.gave_turn:
                 following = Batch.objects.give_turn(self.dbm.pk, self.backend.pk)
-            return self._keep(), following
+            return kept, following
 
-    def _keep(self) -> Batch | None:
-        """Let go of the batch; keep it on the list if anything of it is still to be sent."""
+    def _let_go(self) -> tuple[bool, Batch | None]:
+        """Let go of the batch; keep it on the list if anything of it is still to be sent.
+
+        :returns: whether it was still ours, and the batch as it was kept.
+        """
         ids, next_try = self.again, self.next_try
         others = set(self.batch.transmission_ids) - set(self.taken)
         if others:
@@ -545,11 +550,11 @@ class _End:
             next_try = max([next_try, *filter(None, unfinished.values())])
         mine = Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
         if not ids:
-            mine.delete()
-            return None
+            deleted, _ = mine.delete()
+            return bool(deleted), None
         # the task that tries again has this much time before recovery rings
         due = next_try + datetime.timedelta(seconds=conf.recovery_interval())
-        mine.update(
+        kept = mine.update(
             claim=None,
             transmission_ids=ids,
             first_id=ids[0],
@@ -558,7 +563,7 @@ class _End:
             gave_turn=True,
         )
         self.batch.transmission_ids = ids
-        return self.batch
+        return bool(kept), self.batch if kept else None
 
     def _tell(self) -> None:
         where = {"message": self.dbm, "backend_name": self.backend.name, "sender": Transmission}

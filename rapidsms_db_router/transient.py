@@ -19,8 +19,9 @@ T = TypeVar("T")
 PATIENCE = 60.0
 #: Lock wait, deadlock, shutdown, no connection, connection lost.
 MYSQL_CODES = {1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
-#: Connection exceptions, transaction rollback, operator intervention, and lock not available.
-POSTGRESQL_CLASSES = ("08", "40", "57", "55P03")
+#: Connection exceptions, transaction rollback, operator intervention; too many connections, and
+#: lock not available.
+POSTGRESQL_CLASSES = ("08", "40", "57", "53300", "55P03")
 
 
 def is_transient(err: BaseException) -> bool:

@@ -21,6 +21,7 @@ from rapidsms_db_router.models import Batch, Message, RecoveryTurn, Transmission
 from rapidsms_db_router.recovery import LONGEST_PATIENCE, OUTCOME_UNKNOWN, RecoveryStep, recover
 from rapidsms_db_router.tasks import recover_messages
 from tests.concurrency.parallel import in_threads
+from tests.service.backends import RecordingBackend
 
 pytestmark = pytest.mark.django_db
 
@@ -492,3 +493,23 @@ def test_a_worker_adds_nothing_to_a_queue_that_is_slow(worker, person, running, 
     running(interval=2)
     wait_until(interval_is_over, meanwhile=lambda: told.extend(worker.take()))
     assert len(told) == 2
+
+
+class TakenOver(RecordingBackend):
+    """A backend so slow that its worker counts as dead before it answers."""
+
+    def send(self, **kwargs):
+        """Have recovery take the batch away in the middle of the call."""
+        super().send(**kwargs)
+        let_dates_pass()
+        recover()
+
+
+def test_a_worker_whose_batch_was_taken_over_gives_no_turn(
+    worker, people, installed_backends, settings
+):
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    installed_backends["phones"] = {"ENGINE": TakenOver}
+    message = stored_outbound(worker, people(WINDOW + 2))
+    worker.run(worker.take()[0])
+    assert message.batches.told().count() == WINDOW

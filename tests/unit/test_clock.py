@@ -57,11 +57,25 @@ def test_the_database_is_asked_once_an_hour(monkeypatch, django_assert_num_queri
         assert clock.now() - first < A_MOMENT
 
 
-def test_time_passes_between_two_questions(monkeypatch):
+def let_pass(monkeypatch, name, seconds):
+    """Have one of the machine's clocks go on."""
+    clock_of_the_machine = getattr(time, name)
+    monkeypatch.setattr(time, name, lambda: clock_of_the_machine() + seconds)
+
+
+def test_time_passes_between_two_questions(monkeypatch, django_assert_num_queries):
     first = clock.now()
-    started = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: started() + 100)
-    assert abs(clock.now() - first - timedelta(seconds=100)) < A_MOMENT
+    let_pass(monkeypatch, "monotonic", 100)
+    let_pass(monkeypatch, "time", 100)
+    with django_assert_num_queries(0):
+        assert abs(clock.now() - first - timedelta(seconds=100)) < A_MOMENT
+
+
+def test_a_machine_that_was_suspended_asks_again(monkeypatch, django_assert_num_queries):
+    clock.now()
+    let_pass(monkeypatch, "time", 100)  # and the other clock stood still
+    with django_assert_num_queries(connection.vendor in clock.QUERIES):
+        clock.now()
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
