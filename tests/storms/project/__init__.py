@@ -1,0 +1,1 @@
+"""The project of the acceptance tests, with a slow gateway and little patience."""

@@ -1,0 +1,417 @@
+"""Servers that may be stopped, killed and emptied: each with its own folder, port and data."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import kombu
+
+from tests.acceptance.running import Process
+
+#: Where distributions keep servers' programs, beside PATH; the newest PostgreSQL first, and
+#: RabbitMQ's own script before a wrapper that would change its account and environment.
+FOLDERS = (
+    "/usr/lib/rabbitmq/bin",
+    *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=len, reverse=True),
+    *os.environ.get("PATH", "").split(os.pathsep),
+    "/usr/sbin",
+)
+#: How long a client may wait for an answer, in seconds.
+PATIENCE = 3
+#: How long to wait before a server is asked again whether it is there, in seconds.
+INTERVAL = 0.1
+
+
+def find(program: str) -> str | None:
+    """Return where a program is, if it is installed."""
+    return shutil.which(program, path=os.pathsep.join(FOLDERS))
+
+
+def free_port() -> int:
+    """Return a port to listen on.
+
+    Below those that the system gives to clients: one that looks for a stopped server at such a
+    port may be given the same port, and find itself.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as attempt:
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+class Server(ABC):
+    """A server in a temporary folder."""
+
+    #: What tests call it.
+    name: ClassVar[str]
+    #: What has to be installed.
+    programs: ClassVar[tuple[str, ...]]
+    #: Under which account it runs if the tests run as root, which some servers refuse.
+    account: ClassVar[str | None] = None
+    #: How to end it so that it has no time for anything.
+    CRASH = signal.SIGKILL
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"storms-{self.name}-"))
+        self._process: Process | None = None
+        self._starts = 0
+        self._options: dict[str, Any] = {"cwd": self.folder}
+        if self.account and os.getuid() == 0:
+            user = pwd.getpwnam(self.account)
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+            self._options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """Return the programs that are not installed."""
+        return [program for program in cls.programs if find(program) is None]
+
+    def install(self) -> None:  # noqa: B027 - not every server has something to be done
+        """Lay out the folder."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return what runs it in the foreground."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which its programs run."""
+        return {**os.environ, "LC_ALL": "C", "HOME": str(self.folder)}
+
+    @abstractmethod
+    def ask(self) -> None:
+        """Ask it something; raise if it does not answer."""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._starts += 1
+        log = self.folder.with_suffix(f".{self._starts}.log")
+        self._process = Process(self.command(), self.environment(), log, **self._options)
+        deadline = time.monotonic() + 60
+        while self._process.runs():
+            try:
+                return self.ask()
+            except Exception:  # each driver has its own errors
+                assert time.monotonic() < deadline, f"{self.name}: {self._process.output()}"
+                time.sleep(INTERVAL)
+
+    def crash(self) -> None:
+        """End it at once, as a fault would."""
+        if self._process is not None:
+            self._process.send_signal(self.CRASH)
+            self._process.wait()
+            self._process.kill()  # what is left of it
+            self._process = None
+
+    def restart(self) -> None:
+        """End it at once, and start it again."""
+        self.crash()
+        self.start()
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Have it end at once, and start it again after the body."""
+        self.crash()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def remove(self) -> None:
+        """End it, and leave nothing of it."""
+        self.crash()
+        shutil.rmtree(self.folder)
+        for log in self.folder.parent.glob(f"{self.folder.name}.*.log"):
+            log.unlink()
+
+    def run(self, *arguments: str) -> None:
+        """Run one of its programs to its end."""
+        subprocess.run(
+            [str(find(arguments[0])), *arguments[1:]],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            **self._options,
+        )
+
+
+class Database(Server):
+    """A database server."""
+
+    #: The database that is made for the tests.
+    database = "storms"
+
+    @abstractmethod
+    def settings(self) -> dict[str, str]:
+        """Return the environment that :mod:`tests.settings` reads."""
+
+    @abstractmethod
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Execute a statement as its administrator; return the rows."""
+
+    @abstractmethod
+    def create_database(self) -> None:
+        """Create the tests' database, empty."""
+
+    @abstractmethod
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Have the project's writes refused in the body."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Cut all its connections."""
+
+    def ask(self) -> None:
+        self.execute("SELECT 1")
+
+
+class PostgreSQL(Database):
+    name = "postgresql"
+    programs = ("initdb", "postgres")
+    account = "postgres"
+    #: "Immediate" shutdown: without saying good-bye, and to be recovered from the log.
+    CRASH = signal.SIGQUIT
+
+    def install(self) -> None:
+        self.run("initdb", "--pgdata=data", "--username=postgres", "--auth=trust", "--no-sync")
+
+    def command(self) -> list[str]:
+        options = "-D", "data", "-p", str(self.port), "-h", "127.0.0.1", "-k", ""
+        return [str(find("postgres")), *options]
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "DB_ROUTER_TEST_DATABASE": "postgres",
+            "DB_ROUTER_TEST_NAME": self.database,
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port),
+            "PGUSER": "postgres",
+        }
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        import psycopg
+
+        where = {"host": "127.0.0.1", "port": self.port, "user": "postgres", "dbname": "postgres"}
+        with psycopg.connect(**where, connect_timeout=PATIENCE, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def create_database(self) -> None:
+        self.execute(f"CREATE DATABASE {self.database}")
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        setting = f"ALTER DATABASE {self.database} SET default_transaction_read_only"
+        self.execute(f"{setting} = on")
+        self.cut()  # it holds for new connections
+        try:
+            yield
+        finally:
+            self.execute(f"{setting} = off")
+            self.cut()
+
+    def cut(self) -> None:
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE datname = '{self.database}'"
+        )
+
+
+class MariaDB(Database):
+    name = "mariadb"
+    programs = ("mariadb-install-db", "mariadbd")
+    account = "mysql"
+    #: The project's: one whom "read only" applies to.
+    user = "project"
+
+    def install(self) -> None:
+        self.run(
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        )
+
+    def command(self) -> list[str]:
+        return [
+            str(find("mariadbd")),
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self.folder / 'pid'}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+        ]
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "DB_ROUTER_TEST_DATABASE": "mariadb",
+            "DB_ROUTER_TEST_NAME": self.database,
+            "MARIADB_HOST": "127.0.0.1",
+            "MARIADB_PORT": str(self.port),
+            "MARIADB_USER": self.user,
+            "MARIADB_PASSWORD": "",
+        }
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        import pymysql
+
+        where = {"host": "127.0.0.1", "port": self.port, "user": "root", "ssl_disabled": True}
+        with (
+            pymysql.connect(**where, connect_timeout=PATIENCE, autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def create_database(self) -> None:
+        self.execute(f"CREATE DATABASE {self.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        self.execute(f"CREATE USER {self.user}@localhost")
+        self.execute(f"GRANT ALL ON {self.database}.* TO {self.user}@localhost")
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.execute("SET GLOBAL read_only = ON")
+        try:
+            yield
+        finally:
+            self.execute("SET GLOBAL read_only = OFF")
+
+    def cut(self) -> None:
+        self.execute(f"KILL USER {self.user}@localhost")
+
+
+class Broker(Server):
+    """A server that hands on tasks."""
+
+    #: The queue's name, from the project's settings.
+    queue = Database.database
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it is, for Celery."""
+
+    @abstractmethod
+    def empty(self) -> None:
+        """Have it forget all tasks."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Cut all its connections."""
+
+
+class Redis(Broker):
+    name = "redis"
+    programs = ("redis-server",)
+
+    def command(self) -> list[str]:
+        # no file: what it knows is gone when it ends
+        options = "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", "."
+        return [str(find("redis-server")), *options]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _execute(self, *command: str) -> None:
+        import redis
+
+        with redis.Redis(port=self.port, socket_timeout=PATIENCE) as client:
+            client.execute_command(*command)
+
+    def ask(self) -> None:
+        self._execute("PING")
+
+    def empty(self) -> None:
+        self._execute("FLUSHALL")
+
+    def cut(self) -> None:
+        self._execute("CLIENT", "KILL", "TYPE", "normal")
+
+
+class RabbitMQ(Broker):
+    name = "rabbitmq"
+    programs = ("rabbitmq-server", "rabbitmqctl", "epmd")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names_port = free_port()
+        self._names: Process | None = None
+
+    def install(self) -> None:
+        (self.folder / "plugins").write_text("[].")
+        # Erlang's name server, which RabbitMQ would leave running behind it
+        self._names = Process(
+            [str(find("epmd")), "-address", "127.0.0.1", "-port", str(self._names_port)],
+            self.environment(),
+            self.folder / "epmd.log",
+        )
+
+    def command(self) -> list[str]:
+        return [str(find("rabbitmq-server"))]
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **super().environment(),
+            "ERL_EPMD_PORT": str(self._names_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"storms{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.port + 1),
+            "RABBITMQ_BASE": str(self.folder),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "rabbitmq-env.conf"),
+        }
+
+    def remove(self) -> None:
+        self.crash()
+        if self._names is not None:
+            self._names.stop()
+        super().remove()
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        with kombu.Connection(self.url, connect_timeout=PATIENCE) as connection:
+            yield connection.default_channel
+
+    def ask(self) -> None:
+        with self._channel():
+            pass
+
+    def empty(self) -> None:
+        with self._channel() as channel:
+            # the queue itself, and with it what workers have fetched and not done yet
+            channel.queue_delete(self.queue)
+
+    def cut(self) -> None:
+        self.run("rabbitmqctl", "close_all_connections", "storm")

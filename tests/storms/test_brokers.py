@@ -1,0 +1,73 @@
+"""Brokers forget, are away, come back empty, and lose their clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.storms.running import BATCH_SIZE, Storm, size
+
+#: What one call of ``receive()`` or ``send()`` may take without a broker, in seconds.
+SOON = 2
+
+Passed = Callable[..., object]
+
+
+def test_broker_is_emptied(storm: Storm, passed: Passed) -> None:
+    recipients = size(2000, 12_000)
+    storm.work()
+
+    storm.send(recipients)
+    storm.until_accepted(recipients // 3)
+    storm.broker_server.empty()
+
+    passed()
+
+
+def test_broker_is_away_when_messages_come(storm: Storm, passed: Passed) -> None:
+    pings, broadcasts = size(100, 1000), 5
+    calls: list[Callable[[], None]] = []
+    calls += [lambda number=number: storm.ping(number) for number in range(pings)]
+    calls += [lambda: storm.send(BATCH_SIZE) for _ in range(broadcasts)]
+
+    def seconds(call: Callable[[], None]) -> float:
+        start = time.monotonic()
+        call()
+        return time.monotonic() - start
+
+    with storm.broker_server.down():
+        with ThreadPoolExecutor(4) as callers:
+            longest = max(callers.map(seconds, calls))
+        # else the time is that of many short calls of the gateway, one for each answer
+        storm.work(ready=False, DB_ROUTER_TEST_GATEWAY_SECONDS="0")
+
+    print(f"the longest call took {longest:.2f} s")
+    passed()
+    assert longest < SOON
+
+
+def test_broker_is_restarted(storm: Storm, passed: Passed) -> None:
+    recipients = size(1000, 3000)
+    storm.work()
+
+    storm.send(recipients)
+    storm.until_accepted(storm.random.randrange(recipients // 2))
+    with storm.broker_server.down():
+        storm.send(BATCH_SIZE)
+
+    passed()
+
+
+def test_connections_are_cut(storm: Storm, passed: Passed) -> None:
+    recipients = size(1000, 3000)
+    moments = sorted(storm.random.sample(range(recipients // 2), 2))
+    storm.work()
+
+    storm.send(recipients)
+    for moment in moments:
+        storm.until_accepted(moment)
+        storm.broker_server.cut()
+        storm.database_server.cut()
+
+    passed()

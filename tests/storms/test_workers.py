@@ -1,0 +1,92 @@
+"""Workers are killed, replaced, told twice, slow, many, and wrong about the time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.storms.running import BATCH_SIZE, PROCESSES, Storm, size
+
+SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"
+
+Passed = Callable[..., object]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_workers_are_killed(storm: Storm, passed: Passed, pool: str) -> None:
+    recipients, kills = size(1000, 3000), size(2, 4)
+    moments = sorted(storm.random.sample(range(recipients * 9 // 10), kills))
+    print(f"to be killed after {moments} of {recipients} SMS")
+    storm.work(1, f"--pool={pool}")
+
+    storm.send(recipients)
+    for moment in moments:
+        storm.until_accepted(moment)
+        storm.kill_workers()
+        storm.work(1, f"--pool={pool}", ready=False)
+
+    passed(extra=kills * PROCESSES * BATCH_SIZE)
+
+
+def test_every_task_is_delivered_four_times(storm: Storm, passed: Passed) -> None:
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.storms.project_that_repeats.settings"}
+    recipients = size(610, 3050)
+    storm.work(2, **settings)
+    with storm.another_web(**settings):
+        storm.send(recipients)
+        for number in range(20):
+            storm.ping(number)
+
+    passed()
+
+
+def test_many_messages_end_on_many_processes(storm: Storm, passed: Passed) -> None:
+    storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="0")
+
+    for _ in range(40):
+        storm.send(5 * BATCH_SIZE)
+
+    passed()
+
+
+def test_clocks_of_two_workers_differ(storm: Storm, passed: Passed) -> None:
+    """Also of a retry that one of them puts off and the other makes."""
+    path = os.pathsep.join(filter(None, [str(SHIFTED_CLOCK), os.environ.get("PYTHONPATH")]))
+    storm.work(1)
+    storm.work(1, PYTHONPATH=path, STORMS_CLOCK_SHIFT="30")
+
+    storm.send(size(1000, 3000), refused=100)
+    for number in range(20):
+        storm.ping(number)
+
+    passed()
+
+
+def test_new_workers_take_over_from_those_that_are_stopped(storm: Storm, passed: Passed) -> None:
+    # none of what they were told of waits until its time is up: that would be too late
+    patience = {"DB_ROUTER_TEST_VISIBILITY_TIMEOUT": "120"}
+    recipients = size(1000, 3000)
+    storm.work(2, **patience)
+
+    with storm.another_web(**patience):
+        storm.send(recipients)
+        storm.until_accepted(storm.random.randrange(recipients // 2))
+        old = storm.workers.copy()
+        for worker in old:
+            worker.send_signal(signal.SIGTERM)
+        storm.work(2, **patience)
+        passed()
+
+    assert [worker.wait() for worker in old] == [0, 0]
+
+
+def test_call_that_takes_longer_than_the_visibility_timeout(storm: Storm, passed: Passed) -> None:
+    storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="12")
+
+    storm.send(2 * BATCH_SIZE)
+
+    passed()
