@@ -55,6 +55,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """Select what nobody works on and somebody should, the longest overdue first."""
         return self.filter(due__lte=now()).order_by("due")
 
+    def called_again(self) -> MessageQuerySet:
+        """Select inbound messages that recovery has called for, and nobody has taken yet."""
+        waiting = self.filter(status=Status.QUEUED, claim__isnull=True, calls__gt=0)
+        return waiting.filter(due__gt=now())
+
     def take_inbound(self, message_id: int) -> uuid.UUID | None:
         """Take one inbound message that is Q and that nobody holds; it stays Q.
 
@@ -179,6 +184,10 @@ class BatchQuerySet(models.QuerySet["Batch"]):
     def told(self) -> BatchQuerySet:
         """Select what workers have been told of, and none has taken."""
         return self.filter(due__isnull=False, claim__isnull=True)
+
+    def called_again(self) -> BatchQuerySet:
+        """Select what recovery has called for, and nobody has taken yet."""
+        return self.filter(claim__isnull=True, calls__gt=1, due__gt=now())
 
     def hurry(self) -> int:
         """Have recovery take up soon what workers could not be told of; return how many."""

@@ -12,12 +12,12 @@ import logging
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from celery import bootsteps
 from django.db import connections, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from rapidsms_db_router import conf, delivery, queueing, tasks
 from rapidsms_db_router.choices import Direction, Status
@@ -27,7 +27,8 @@ from rapidsms_db_router.querysets import lease
 
 logger = logging.getLogger(__name__)
 
-#: How many messages, and how many batches, one recovery takes up.
+#: How many inbound messages, and how many batches, recovery has called for at a time: a queue
+#: that is slow, not lost, must not fill with calls.
 MOST = 100
 #: No queue is so slow that it is reminded less often than this, in seconds.
 LONGEST_PATIENCE = 3600.0
@@ -43,26 +44,24 @@ class BrokerDown(Exception):
 class Found:
     """What one recovery found."""
 
-    #: Inbound messages nobody has processed: their primary keys.
-    called: list[int] = field(default_factory=list)
-    #: Batches nobody has sent: likewise.
-    batches: list[int] = field(default_factory=list)
+    #: Inbound messages nobody has processed.
+    inbound: int = 0
+    #: Batches nobody has sent.
+    batches: int = 0
     #: Transmissions of dead workers that will be sent again.
     resent: int = 0
     #: Transmissions of dead workers that were given up.
     given_up: int = 0
     #: Outbound messages whose status, or whose plan, did not fit their transmissions.
     statuses: int = 0
-
-    def may_be_more(self) -> bool:
-        """Return whether there was as much as one recovery takes up."""
-        return MOST in (len(self.called), len(self.batches))
+    #: Whether there may be more.
+    more: bool = False
 
     def counts(self) -> dict[str, int]:
         """Return how many of each kind, by name."""
         return {
-            "inbound": len(self.called),
-            "batches": len(self.batches),
+            "inbound": self.inbound,
+            "batches": self.batches,
             "resent": self.resent,
             "given_up": self.given_up,
             "statuses": self.statuses,
@@ -78,13 +77,17 @@ def recover(*, dry_run: bool = False) -> Found:
     """
     found = Found()
     try:
-        for batch in Batch.objects.overdue().select_related("backend")[:MOST]:
+        batches = list(Batch.objects.overdue().select_related("backend")[:MOST])
+        for batch in batches[: _room(batches, Batch.objects.called_again())]:
             _recover_batch(batch, found, dry_run)
-        for dbm in Message.objects.overdue()[:MOST]:
-            if dbm.direction == Direction.INCOMING:
-                _recover_inbound(dbm, found, dry_run)
-            else:
+        messages = list(Message.objects.overdue()[:MOST])
+        inbound = [dbm for dbm in messages if dbm.direction == Direction.INCOMING]
+        for dbm in inbound[: _room(inbound, Message.objects.called_again())]:
+            _recover_inbound(dbm, found, dry_run)
+        for dbm in messages:
+            if dbm.direction == Direction.OUTGOING:
                 _recover_status(dbm, found, dry_run)
+        found.more = MOST in (len(batches), len(messages))
     except BrokerDown:
         logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
     if any(found.counts().values()) and not dry_run:
@@ -93,8 +96,13 @@ def recover(*, dry_run: bool = False) -> Found:
     return found
 
 
+def _room(overdue: list[Any], called_again: QuerySet[Any]) -> int:
+    """Return how many may be called for, beside those that nobody has taken yet."""
+    return MOST - called_again[:MOST].count() if overdue else MOST
+
+
 def _patience(calls: int) -> datetime.datetime:
-    """Return when to call again: a queue that is slow, not lost, must not fill with calls."""
+    """Return when to call again, after so many calls."""
     seconds = min(conf.visibility_timeout() * 2.0 ** min(calls, 20), LONGEST_PATIENCE)
     return now() + datetime.timedelta(seconds=max(seconds, conf.visibility_timeout()))
 
@@ -124,7 +132,7 @@ def _recover_batch(batch: Batch, found: Found, dry_run: bool) -> None:
             told = Batch.objects.filter(pk=batch.pk).told()
             told.update(due=batch.due, calls=batch.calls)
             raise BrokerDown
-    found.batches.append(batch.pk)
+    found.batches += 1
     if resend:
         found.resent += lost
     else:
@@ -146,7 +154,7 @@ def _recover_inbound(dbm: Message, found: Found, dry_run: bool) -> None:
             waiting = Message.objects.filter(pk=dbm.pk, claim=None, status=Status.QUEUED)
             waiting.update(due=dbm.due, calls=dbm.calls)
             raise BrokerDown
-    found.called.append(dbm.pk)
+    found.inbound += 1
 
 
 def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
@@ -197,26 +205,23 @@ class RecoveryStep(bootsteps.StartStopStep):
             pause = conf.recovery_interval()
             try:
                 if RecoveryTurn.objects.take():
-                    found = recover()
-                    while found.may_be_more() and self._taken(found):
-                        found = recover()
+                    while recover().more and self._has_room():
+                        pass
             except Exception as exc:  # the database may be back for the next look
                 logger.error("recovery_failed error=%s", type(exc).__name__)
                 logger.debug("recovery_failed", exc_info=True)
             finally:
                 connections.close_all()
 
-    def _taken(self, found: Found) -> bool:
-        """Return whether most of what was found is taken before the next look is due.
+    def _has_room(self) -> bool:
+        """Wait until most of what was called for is taken; return whether it soon was.
 
-        Then it was the calls that had been lost, and there may be more of them; else the queue
-        is slow, and more calls would make it slower.
+        Then it was the calls that had been lost, and there may be more of them.
         """
-        messages = Message.objects.filter(pk__in=found.called, status=Status.QUEUED, claim=None)
-        batches = Batch.objects.filter(pk__in=found.batches).told()
-        most = (len(found.called) + len(found.batches)) / 2
-        deadline = time.monotonic() + conf.recovery_interval()
-        while time.monotonic() < deadline and not self._stopping.wait(0.2):
-            if messages.count() + batches.count() < most:
+        deadline = time.monotonic() + conf.visibility_timeout()
+        pause = min(conf.recovery_interval() / 10, 1.0)
+        while time.monotonic() < deadline and not self._stopping.wait(pause):
+            called = Batch.objects.called_again(), Message.objects.called_again()
+            if all(each[:MOST].count() <= MOST / 2 for each in called):
                 return True
         return False
