@@ -181,9 +181,10 @@ class Soak:
 
 
 def megabytes(pid: int | str) -> float:
-    """Return how much memory a process has."""
+    """Return how much memory a process has: none if it has just ended."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    size = status.partition("VmRSS:")[2].split()
+    return int(size[0]) / 1024 if size else 0.0
 
 
 if __name__ == "__main__":
