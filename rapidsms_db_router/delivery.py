@@ -272,7 +272,9 @@ def _take_inbound(message_id: int) -> Message | None:
 
 
 def _run_apps(router: Router, dbm: Message, fields: dict[str, Any] | None) -> None:
-    with heartbeat.kept(Message, dbm.pk, dbm.claim):
+    # In one transaction nobody else sees the claim, and a sign of life would wait for its end.
+    kept = nullcontext() if conf.atomic_receive() else heartbeat.kept(Message, dbm.pk, dbm.claim)
+    with kept:
         msg = router.create_message_from_dbm(dbm, dbm.fields or fields)
         if not msg.connections:
             raise NoRecipients("no connection left: deleted before the apps could run")
