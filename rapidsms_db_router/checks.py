@@ -40,6 +40,10 @@ def _truth(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
 def _crash_policy(value: Any) -> bool:
     return value in (conf.RESEND, conf.ERROR)
 
@@ -49,6 +53,7 @@ POSITIVE_INTEGER: Kind = (_positive_integer, "a positive integer")
 NATURAL_NUMBER: Kind = (_natural_number, "an integer, 0 or more")
 POSITIVE_NUMBER: Kind = (_positive_number, "a number of seconds, more than 0")
 TRUTH: Kind = (_truth, "True or False")
+NAME: Kind = (_name, "the name of a Celery queue")
 CRASH_POLICY: Kind = (_crash_policy, f"{conf.RESEND!r} or {conf.ERROR!r}")
 
 SETTINGS: dict[str, tuple[str, Kind]] = {
@@ -62,8 +67,10 @@ SETTINGS: dict[str, tuple[str, Kind]] = {
 BACKEND_OPTIONS: dict[str, Kind] = {
     "router.db.after_crash": CRASH_POLICY,
     "router.db.batch_size": POSITIVE_INTEGER,
+    "router.db.concurrency": POSITIVE_INTEGER,
     "router.db.eager": TRUTH,
     "router.db.max_retries": NATURAL_NUMBER,
+    "router.db.queue": NAME,
 }
 
 

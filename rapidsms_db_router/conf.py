@@ -74,6 +74,21 @@ def after_crash(backend_name: str | None) -> str:
     return str(backend_option(backend_name, "router.db.after_crash", RESEND))
 
 
+def concurrency(backend_name: str | None) -> int | None:
+    """Return how many batches of a backend may be in flight at once, over all workers.
+
+    ``None`` if it sets no ``"router.db.concurrency"``: as many as there are workers.
+    """
+    most = backend_option(backend_name, "router.db.concurrency", None)
+    return None if most is None else int(most)
+
+
+def queue(backend_name: str | None) -> str | None:
+    """Return the Celery queue of a backend's tasks (``"router.db.queue"``), if it has its own."""
+    name = backend_option(backend_name, "router.db.queue", None)
+    return None if name is None else str(name)
+
+
 def atomic_receive() -> bool:
     """Return whether apps run in the transaction that stores their replies."""
     return bool(_get("DB_ROUTER_ATOMIC_RECEIVE"))

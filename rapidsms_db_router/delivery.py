@@ -10,10 +10,11 @@ import logging
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from django.db import DatabaseError, IntegrityError, connections, router, transa
 from django.db.models import QuerySet
 from rapidsms.models import Backend, Connection
 
-from rapidsms_db_router import conf, heartbeat, retries, signals
+from rapidsms_db_router import bulk, conf, heartbeat, retries, signals
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json, clean_text, narrow_text
 from rapidsms_db_router.clock import now
@@ -33,6 +34,8 @@ from rapidsms_db_router.errors import (
 )
 from rapidsms_db_router.models import (
     NO_RECIPIENTS,
+    SOME_ERRORED,
+    BackendLimit,
     Batch,
     Message,
     Transmission,
@@ -45,10 +48,16 @@ logger = logging.getLogger(__name__)
 
 #: An inbound message is a repetition if its like came no longer ago than this.
 REPETITION_WINDOW = datetime.timedelta(days=1)
-#: Rows in one INSERT.
-INSERT_SIZE = 1000
-#: How many batches of one message to one backend are in the broker, or being sent, at a time.
-WINDOW = 8
+#: Up to so many recipients are stored row by row: who stores them then knows their rows.
+FEW = 1000
+#: Recipients named in one statement.
+CHUNK = 5000
+#: How many batches of one message to one backend workers are told of at first.
+WINDOW = 4
+#: A batch that a worker took so soon gives two others their turn: workers have time. In seconds.
+SHORT_WAIT = 0.1
+#: One that waited so long gives none its turn, if more are waiting: who texts in waits as long.
+LONG_WAIT = 0.3
 #: More of an error than this helps nobody.
 LONGEST_ERROR = 10_000
 #: The width of the column.
@@ -106,22 +115,32 @@ def _primary_key(connection: Any) -> Any:
 
 
 def store(
-    direction: str, connections: Any, text: Any, fields: dict[Any, Any] | None = None
+    direction: str,
+    connections: Any,
+    text: Any,
+    fields: dict[Any, Any] | None = None,
+    *,
+    claim: uuid.UUID | None = None,
+    **columns: Any,
 ) -> Message:
-    """Store a message and a transmission for each of its connections, all Q, or nothing.
+    """Store a message and a transmission for each of its connections, or nothing.
 
     What no database can hold is replaced, never refused. An inbound message that repeats one
     stored within a day (same connections, external id and text) is not stored again.
 
     :param direction: ``"I"`` or ``"O"``.
     :param connections: as for :func:`recipients`; each gets one transmission however often it
-        is named.
+        is named. An iterator is walked once, and never held as a whole.
     :param text: the text.
     :param fields: the RapidSMS message's fields, ``external_id`` among them.
-    :returns: the stored message, or the one that this one repeats.
+    :param claim: who has taken the transmissions already; they are P instead of Q. For no more
+        than :data:`FEW`.
+    :param columns: further columns of the message.
+    :returns: the stored message, or the one that this one repeats. Its ``stored_rows`` are the
+        transmissions, if they are few.
     :raises InvalidConnection: as :func:`recipients`.
     """
-    found = recipients(connections)
+    found = connections if isinstance(connections, Iterator) else recipients(connections)
     stored_fields, lossy = clean_json(fields or {})
     external_id = stored_fields.get("external_id")
     external_id = "" if external_id is None else clean_text(external_id)
@@ -130,11 +149,13 @@ def store(
         text=clean_text(text),
         fields=stored_fields,
         external_id=external_id[:LONGEST_EXTERNAL_ID],
+        **columns,
     )
     if direction == Direction.INCOMING:
+        found = list(found)
         message.repetition_key = repetition_key(found, external_id, message.text)
         message.due = lease()
-    stored = _insert(message, found)
+    stored = _insert(message, found, claim)
     if stored is not message:
         logger.info("message_repeated message=%s", stored.pk)
         return stored
@@ -145,16 +166,19 @@ def store(
     return message
 
 
-def _insert(message: Message, found: list[Connection] | QuerySet[Connection]) -> Message:
+def _insert(message: Message, found: Iterable[Connection], claim: uuid.UUID | None) -> Message:
     """Insert a message with its transmissions; return it, or the one that it repeats."""
+    # a reply is stored by us: an error is the end of the transaction around it
+    savepoint = claim is None or connections[alias()].vendor == "mysql"
     while True:
         try:
-            with transaction.atomic(using=alias()):
+            with transaction.atomic(using=alias(), savepoint=savepoint):
                 message.save(force_insert=True)
-                count = _insert_transmissions(message, found)
+                count = _insert_transmissions(message, found, claim)
                 if not count and message.direction == Direction.OUTGOING:
                     message.status, message.error = Status.ERRORED, NO_RECIPIENTS
-                    message.save(update_fields=("status", "error", "updated"))
+                    message.due = None
+                    message.save(update_fields=("status", "error", "due", "updated"))
             return message
         except IntegrityError:
             # most likely another process has just stored the same message
@@ -188,45 +212,117 @@ def _repeated_by(message: Message) -> Message | None:
         return same.first() or same.select_for_update().first()
 
 
-def _insert_transmissions(message: Message, found: list[Connection] | QuerySet[Connection]) -> int:
+def _insert_transmissions(
+    message: Message, found: Iterable[Connection], claim: uuid.UUID | None
+) -> int:
     """Insert a transmission for each connection, once; return how many there are."""
-    connections = found.iterator(INSERT_SIZE) if isinstance(found, QuerySet) else found
-    unique = iter(dict.fromkeys(_primary_key(connection) for connection in connections))
-    count = 0
-    while chunk := list(islice(unique, INSERT_SIZE)):
-        Transmission.objects.bulk_create(
-            Transmission(message=message, connection_id=connection_id) for connection_id in chunk
+    if isinstance(found, QuerySet):
+        return bulk.insert_for_queryset(message, found)
+    walk = iter(found)
+    few = list(islice(walk, FEW + 1))
+    if len(few) <= FEW:
+        status = Status.QUEUED if claim is None else Status.PROCESSING
+        unique = {_primary_key(connection): connection for connection in few}
+        message.stored_rows = Transmission.objects.bulk_create(
+            Transmission(
+                message=message,
+                connection=connection,
+                status=status,
+                claim=claim,
+                attempts=0 if claim is None else 1,
+            )
+            for connection in unique.values()
         )
-        count += len(chunk)
+        return len(unique)
+    count, walk = 0, chain(few, walk)
+    while chunk := list(islice(walk, CHUNK)):
+        ids = {_primary_key(connection) for connection in chunk}
+        count += bulk.insert_for_ids(message, sorted(ids))
     return count
 
 
-def plan(dbm: Message, groups: Iterable[Group], *, at_once: bool = False) -> None:
-    """Write down the batches in which transmissions of a message are to be sent.
+# Planning
 
-    Belongs into the transaction that makes the transmissions Q.
+
+def in_one_call(connections: Any) -> Backend | None:
+    """Return the backend that can send to all of these in one call, if there is one."""
+    if not isinstance(connections, list) or not 0 < len(connections) <= FEW:
+        return None
+    if len({connection.backend_id for connection in connections}) > 1:
+        return None
+    backend: Backend = connections[0].backend
+    return backend if len(connections) <= conf.batch_size(backend.name) else None
+
+
+def plan(dbm: Message, *, at_once: bool = False, claim: uuid.UUID | None = None) -> list[Batch]:
+    """Write down the batches in which the transmissions of a message that are Q are to be sent.
+
+    Belongs into the transaction that stores the transmissions.
+
+    :param at_once: have no batch wait for its turn.
+    :param claim: who has taken the one batch that there is.
+    :returns: the batches that workers are to be told of.
+    """
+    rows = dbm.stored_rows
+    if rows is not None and (backend := in_one_call([row.connection for row in rows])):
+        ids = sorted(row.pk for row in rows)
+        return [
+            Batch.objects.create(
+                message=dbm,
+                backend=backend,
+                transmission_ids=ids,
+                first_id=ids[0],
+                due=dbm.due,
+                called=dbm.date,
+                calls=0 if claim else 1,
+                claim=claim,
+                whole=True,
+            )
+        ]
+    options = {name: conf.batch_size(name) for name, _ in conf.installed_backends()}
+    sizes = {name: size for name, size in options.items() if size != conf.batch_size()}
+    eager = {name for name in options if conf.is_eager(name)}
+    special = dict(Backend.objects.filter(name__in=sizes.keys() | eager).values_list("pk", "name"))
+    bulk.insert_batches(
+        dbm,
+        size=conf.batch_size(),
+        sizes={pk: sizes[name] for pk, name in special.items() if name in sizes},
+        window=WINDOW,
+        at_once=None if at_once else {pk for pk, name in special.items() if name in eager},
+    )
+    return told_of(dbm)
+
+
+def told_of(dbm: Message) -> list[Batch]:
+    """Return the batches of a message that workers are to be told of, and none has taken."""
+    return list(dbm.batches.told().select_related("backend").order_by("pk"))
+
+
+def plan_again(dbm: Message, groups: Iterable[Group], *, at_once: bool) -> None:
+    """Write down the batches in which some transmissions of a message are to be sent again.
 
     :param groups: the transmissions, divided.
-    :param at_once: have no batch wait for its turn.
     """
     planned: Counter[int] = Counter()
-    first_due = lease()
+    due, moment = lease(), now()
     batches = []
     for group in groups:
+        number = planned[group.backend_id]
         planned[group.backend_id] += 1
-        due = at_once or conf.is_eager(group.backend_name)
-        due = due or planned[group.backend_id] <= WINDOW
+        told = at_once or conf.is_eager(group.backend_name) or number < WINDOW
         batches.append(
             Batch(
                 message=dbm,
                 backend_id=group.backend_id,
                 transmission_ids=group.ids,
                 first_id=group.ids[0],
-                due=first_due if due else None,
-                calls=1 if due else 0,
+                number=number,
+                due=due if told else None,
+                called=moment if told else None,
+                calls=1 if told else 0,
             )
         )
-    Batch.objects.bulk_create(batches, batch_size=INSERT_SIZE)
+    Batch.objects.bulk_create(batches, batch_size=FEW)
 
 
 # Inbound
@@ -236,34 +332,91 @@ class ClaimLost(Exception):
     """Another process has taken over what this one was working on."""
 
 
-def process_inbound(router: Router, message_id: int, fields: dict[str, Any] | None = None) -> None:
+def process_inbound(
+    router: Router,
+    message_id: int,
+    fields: dict[str, Any] | None = None,
+    *,
+    send_replies: bool = False,
+) -> list[Ended]:
     """Run the apps on a stored inbound message and store their replies; it ends R or E.
 
     Ends quietly if the message is gone, processed, or held by another.
 
     :param router: whose ``process_incoming`` does the work.
     :param fields: used where the stored message has none.
+    :param send_replies: send those replies that fit one call of their backend here and now, once
+        all are stored: no task of their own has to wait for its turn.
+    :returns: how the calls of the backends ended.
     """
     dbm = None
+    replies = Replies(router) if send_replies else None
     try:
         with transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext():
             dbm = _take_inbound(message_id)
             if dbm is None:
                 logger.info("message_not_taken message=%s", message_id)
-                return
+                return []
+            dbm.replies = replies
             _run_apps(router, dbm, fields)
     except ClaimLost:
         logger.warning("claim_lost message=%s", message_id)
-        return
+        return []
     except Exception as exc:
         if dbm is None:
             raise
         if is_transient(exc) and dbm.attempts <= conf.max_retries():
             _give_back(dbm)
-            return
+            return []
         if not _error_inbound(dbm, exc):
             raise
+        replies = None
+    # nobody waits for the project's own code
+    ended = replies.send() if replies else []
     signals.tell(signals.message_processed, sender=Message, message=dbm)
+    return ended
+
+
+class Replies:
+    """Replies that are sent by the task that has stored them.
+
+    They are stored as taken by it, P: to take them again would cost as much as to send them.
+
+    :param router: whose ``send_to_backend`` does the work.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self._batches: list[tuple[Batch, list[Taken]]] = []
+
+    def claim(self, connections: Any) -> uuid.UUID | None:
+        """Return the claim under which a reply to these is to be stored, if it belongs here."""
+        backend = in_one_call(connections)
+        if backend is None or conf.queue(backend.name) or conf.concurrency(backend.name):
+            return None
+        return uuid.uuid4()
+
+    def add(self, batch: Batch) -> None:
+        """Have a batch sent that was stored under such a claim."""
+        rows = batch.message.stored_rows or []
+        taken = [Taken(row.pk, row.connection.identity, row.attempts) for row in rows]
+        self._batches.append((batch, taken))
+
+    def send(self) -> list[Ended]:
+        """Send them; return how each ended."""
+        with ExitStack() as kept:
+            for batch, _ in self._batches:
+                kept.enter_context(heartbeat.kept(Batch, batch.pk, batch.claim))
+            return [_send(self.router, batch, rows) for batch, rows in self._batches]
+
+
+#: Where the replies to the message in hand go.
+_replies: ContextVar[Replies | None] = ContextVar("_replies", default=None)
+
+
+def replies() -> Replies | None:
+    """Return where replies go that are being stored; ``None`` if a task of its own sends each."""
+    return _replies.get()
 
 
 def _take_inbound(message_id: int) -> Message | None:
@@ -315,10 +468,14 @@ def receiving(dbm: Message | None) -> Iterator[None]:
     :raises ClaimLost: if another has taken it over; nothing is stored then.
     """
     with transaction.atomic(using=alias()):
-        if dbm is not None and dbm.claim is not None:
-            # first, since on SQLite a transaction that reads before it writes may be refused
-            _finish_inbound(dbm, dbm.claim, Status.RECEIVED)
-        yield
+        token = _replies.set(None if dbm is None else dbm.replies)
+        try:
+            if dbm is not None and dbm.claim is not None:
+                # first, since on SQLite a transaction that reads before it writes may be refused
+                _finish_inbound(dbm, dbm.claim, Status.RECEIVED)
+            yield
+        finally:
+            _replies.reset(token)
 
 
 def _finish_inbound(dbm: Message, claim: uuid.UUID, status: Status, error: str = "") -> None:
@@ -363,8 +520,8 @@ class Ended:
     #: The batch as it is to be tried again, and in how many seconds.
     retry: Batch | None = None
     retry_in: float = 0.0
-    #: Another batch whose turn it is now.
-    next: Batch | None = None
+    #: Other batches whose turn it is now.
+    next: Sequence[Batch] = ()
 
 
 def send_batch(
@@ -378,59 +535,88 @@ def send_batch(
     """Send what is to be sent of a batch; each row ends S or E.
 
     Ends quietly if message or backend are gone, or if no row of the batch is to be sent: because
-    another holds it, or has sent it.
+    another holds it, or has sent it, or its backend has as many in flight as it may.
 
     :param router: whose ``send_to_backend`` does the work.
     :param ids: primary keys of transmissions of one message to one backend.
     :param retry_at_once: make the next try due now, for those who cannot wait.
     """
-    dbm = Message.objects.filter(pk=message_id, direction=Direction.OUTGOING).first()
-    backend = Backend.objects.filter(pk=backend_id).first()
-    if dbm is None or backend is None:
-        logger.info("batch_gone message=%s backend=%s", message_id, backend_id)
-        if dbm is not None:
-            dbm.refresh_status()  # its transmissions went with the backend
-        return Ended()
-    claim = uuid.uuid4()
-    batch, rows = _take_batch(dbm, backend, sorted(ids), claim)
-    if batch is None:
+    found = _take_batch(backend_id, message_id, sorted(ids))
+    if found is None:
         logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
         return Ended()
+    batch, rows = found
+    with heartbeat.kept(Batch, batch.pk, batch.claim):
+        return _send(router, batch, rows, retry_at_once=retry_at_once)
+
+
+def _send(router: Router, batch: Batch, rows: list[Taken], *, retry_at_once: bool = False) -> Ended:
+    """Hand the rows of a batch that is taken to its backend, and write down how that ended."""
+    dbm, backend, taken_at = batch.message, batch.backend, now()
     error: Exception | None = None
     if rows:
-        if dbm.status == Status.ERRORED:
-            dbm.set_status()  # what errored may be under way again
         try:
-            with heartbeat.kept(Batch, batch.pk, claim):
-                router.send_to_backend(
-                    backend_name=backend.name,
-                    id_=dbm.pk,
-                    text=dbm.text,
-                    identities=[row.identity for row in rows],
-                    context=backend_context(dbm),
-                )
+            router.send_to_backend(
+                backend_name=backend.name,
+                id_=dbm.pk,
+                text=dbm.text,
+                identities=[row.identity for row in rows],
+                context=backend_context(dbm),
+            )
         except Exception as exc:
             error = exc
-    return _End(dbm, backend, batch, claim, rows, error, retry_at_once).write()
+    return _End(batch, rows, taken_at, error, retry_at_once).write()
 
 
 def _take_batch(
-    dbm: Message, backend: Backend, ids: list[int], claim: uuid.UUID
-) -> tuple[Batch | None, list[Taken]]:
+    backend_id: int, message_id: int, ids: list[int]
+) -> tuple[Batch, list[Taken]] | None:
     """Take what is planned for exactly these transmissions, and of them what is to be sent."""
-    planned = Batch.objects.filter(message=dbm, first_id__in=ids[:1])
-    same = [batch for batch in planned if batch.transmission_ids == ids]
+    claim = uuid.uuid4()
+    planned = Batch.objects.filter(message=message_id, first_id__in=ids[:1])
+    planned = planned.select_related("message", "backend")
+    same = [batch for batch in planned if sorted(batch.transmission_ids) == ids]
     for batch in same:
-        if Batch.objects.take(batch.pk, claim):
-            return batch, Transmission.objects.take(claim, dbm.pk, ids)
-    if same:
-        return None, []
-    # Not planned, so that no other waits for its turn behind it; but written down all the same,
-    # so that it can be recovered.
+        if not _may_take(batch, claim):
+            continue
+        batch.claim = claim
+        if batch.message.status == Status.QUEUED:
+            _mark_processing(batch.message)
+        rows = Transmission.objects.take(claim, message_id, ids)
+        if batch.errored and rows:
+            batch.message.refresh_status(without=batch)
+        return batch, rows
+    return None if same else _take_unplanned(backend_id, message_id, ids, claim)
+
+
+def _may_take(batch: Batch, claim: uuid.UUID) -> bool:
+    """Take a batch, unless another has, or its backend has as many in flight as it may."""
+    most = conf.concurrency(batch.backend.name)
+    if most is None:
+        return Batch.objects.take(batch.pk, claim)
+    with transaction.atomic(using=alias()):
+        BackendLimit.objects.lock(batch.backend_id)
+        if Batch.objects.filter(backend=batch.backend_id, claim__isnull=False).count() < most:
+            return Batch.objects.take(batch.pk, claim)
+        Batch.objects.wait(batch.pk)  # one of those in flight will give it its turn
+    return False
+
+
+def _take_unplanned(
+    backend_id: int, message_id: int, ids: list[int], claim: uuid.UUID
+) -> tuple[Batch, list[Taken]] | None:
+    """Take what nobody has planned, and write it down all the same, so that it can be recovered."""
+    dbm = Message.objects.filter(pk=message_id, direction=Direction.OUTGOING).first()
+    backend = Backend.objects.filter(pk=backend_id).first()
+    if dbm is None:
+        return None
+    if backend is None:
+        dbm.refresh_status()  # its transmissions went with the backend
+        return None
     with transaction.atomic(using=alias()):
         rows = Transmission.objects.take(claim, dbm.pk, ids)
         if not rows:
-            return None, []
+            return None
         batch = Batch.objects.create(
             message=dbm,
             backend=backend,
@@ -438,9 +624,16 @@ def _take_batch(
             first_id=ids[0],
             claim=claim,
             due=lease(),
-            gave_turn=True,
+            gave_turn=True,  # no other waits for its turn behind it
         )
+    dbm.refresh_status(without=batch)
     return batch, rows
+
+
+def _mark_processing(dbm: Message) -> None:
+    """Move an outbound message from Q to P: no worker could be told of it, and one has it now."""
+    if Message.objects.filter(pk=dbm.pk, status=Status.QUEUED).update(status=Status.PROCESSING):
+        dbm.status = Status.PROCESSING
 
 
 def backend_context(dbm: Message) -> dict[str, Any]:
@@ -472,27 +665,30 @@ def _divide(batch: list[Taken], error: Exception | None) -> tuple[list[Taken], l
     return sent, failed
 
 
+#: An outbound message that is on its way.
+LIVE = (Status.QUEUED, Status.PROCESSING)
+
+
 class _End:
     """Writes down how one call of a backend ended, then tells the project's own code."""
 
     def __init__(
         self,
-        dbm: Message,
-        backend: Backend,
         batch: Batch,
-        claim: uuid.UUID,
         rows: list[Taken],
+        taken_at: datetime.datetime,
         error: Exception | None,
         retry_at_once: bool,
     ) -> None:
-        self.dbm = dbm
-        self.backend = backend
         self.batch = batch
-        self.claim = claim
+        self.dbm: Message = batch.message
+        self.backend: Backend = batch.backend
+        self.claim: uuid.UUID = batch.claim  # type: ignore[assignment]  # it is taken
+        self.waited = (taken_at - batch.called).total_seconds() if batch.called else LONG_WAIT
         self.cause = error and (error.__cause__ or error)
         sent, failed = _divide(rows, error)
         final = isinstance(error, BackendNotConfigured)
-        most = 0 if final else conf.max_retries(backend.name)
+        most = 0 if final else conf.max_retries(self.backend.name)
         again = [row for row in failed if row.attempts <= most]
         self.wait = 0.0
         if again and not retry_at_once:
@@ -508,11 +704,12 @@ class _End:
 
     def write(self) -> Ended:
         """Store how the batch ended and whose turn it is now, together; then tell of it."""
-        kept, following = insist(self._write)
-        if self.failed_identities or self.batch.gave_turn:
-            self.dbm.set_status()
-        else:
-            self.dbm.refresh_status()
+        kept, following, settled = insist(self._write)
+        if kept is not None:
+            self.batch.transmission_ids = kept
+        pending = any(batch.message_id == self.dbm.pk for batch in following)
+        if not settled and not pending:
+            self.dbm.refresh_status(without=self.batch)
         self._tell()
         error = None
         if self.failed_identities:
@@ -522,34 +719,75 @@ class _End:
                 failed_identities=self.failed_identities,
             )
             error.__cause__ = self.cause
-        return Ended(error, kept if self.again else None, self.wait, following)
+        retry = self.batch if kept is not None and self.again else None
+        return Ended(error, retry, self.wait, following)
 
-    def _write(self) -> tuple[Batch | None, Batch | None]:
+    def _write(self) -> tuple[list[int] | None, list[Batch], bool]:
         with transaction.atomic(using=alias()):
-            if self.sent:
-                Transmission.objects.finish_sent(self.claim, self.sent)
+            limit = conf.concurrency(self.backend.name)
+            if limit is not None:
+                BackendLimit.objects.lock(self.backend.pk)
+            sent = Transmission.objects.finish_sent(self.claim, self.sent) if self.sent else 0
             for rows, date in ((self.again, self.next_try), (self.given_up, None)):
                 if rows:
                     Transmission.objects.finish_errored(self.claim, rows, self.reason, date)
             ours, kept = self._let_go()
-            following = None
             # who has taken the batch over will give its turn
-            if ours and not self.batch.gave_turn:
-                following = Batch.objects.give_turn(self.dbm.pk, self.backend.pk)
-            return kept, following
+            following = self._give_turns(limit) if ours else []
+            if self.failed_identities:
+                self._mark_errored()
+            # every transmission of the message was sent by this very call
+            all_sent = self.batch.whole and sent == len(self.batch.transmission_ids)
+            return kept, following, all_sent and self._mark_sent()
 
-    def _let_go(self) -> tuple[bool, Batch | None]:
+    def _give_turns(self, limit: int | None) -> list[Batch]:
+        """Have others take the place of this batch."""
+        waiting = Batch.objects.filter(backend=self.backend.pk)
+        if limit is not None:
+            free = limit - waiting.under_way()
+            # of several broadcasts the one that has come less far, and a reply before them all
+            line = waiting.select_related("backend").order_by("number", "pk")
+            return line.give_turns(free)
+        if self.batch.gave_turn or self.batch.whole:
+            return []
+        waiting = waiting.filter(message=self.dbm)
+        turns = 2 if self.waited < SHORT_WAIT else 1
+        # each of those that wait for a worker gives a turn in the end: so there is always one
+        if self.waited > LONG_WAIT and waiting.told().filter(gave_turn=False).exists():
+            turns = 0
+        return waiting.select_related("backend").order_by("first_id").give_turns(turns)
+
+    def _mark_errored(self) -> None:
+        messages = Message.objects.filter(pk=self.dbm.pk)
+        if self.given_up:
+            messages.update(given_up=True)
+        if messages.exclude(status=Status.ERRORED).update(
+            status=Status.ERRORED, error=SOME_ERRORED, updated=now()
+        ):
+            self.dbm.status, self.dbm.error = Status.ERRORED, SOME_ERRORED
+
+    def _mark_sent(self) -> bool:
+        moment = now()
+        live = Message.objects.filter(pk=self.dbm.pk, status__in=LIVE)
+        if not live.update(status=Status.SENT, sent=moment, updated=moment, error="", due=None):
+            return False  # a delivery report came first, or there is an error to be taken back
+        self.dbm.status, self.dbm.sent, self.dbm.due = Status.SENT, moment, None
+        return True
+
+    def _let_go(self) -> tuple[bool, list[int] | None]:
         """Let go of the batch; keep it on the list if anything of it is still to be sent.
 
-        :returns: whether it was still ours, and the batch as it was kept.
+        :returns: whether it was still ours, and of what it was kept.
         """
         ids, next_try = self.again, self.next_try
         others = set(self.batch.transmission_ids) - set(self.taken)
+        dates: dict[int, Any] = {}
         if others:
-            # not due yet, or held by somebody who sends them without this batch
-            unfinished = dict(Transmission.objects.filter(pk__in=others).unfinished())
-            ids = sorted([*ids, *unfinished])
-            next_try = max([next_try, *filter(None, unfinished.values())])
+            # not due yet; what somebody else holds, another batch stands for
+            waiting = Transmission.objects.filter(pk__in=others).waiting()
+            dates = dict(waiting.values_list("pk", "next_try"))
+            ids = sorted([*ids, *dates])
+            next_try = max([next_try, *dates.values()])
         mine = Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
         if not ids:
             deleted, _ = mine.delete()
@@ -561,11 +799,13 @@ class _End:
             transmission_ids=ids,
             first_id=ids[0],
             due=due,
+            called=None,
             calls=1,
+            whole=False,
             gave_turn=True,
+            errored=bool(self.again or dates),
         )
-        self.batch.transmission_ids = ids
-        return bool(kept), self.batch if kept else None
+        return bool(kept), ids if kept else None
 
     def _tell(self) -> None:
         where = {"message": self.dbm, "backend_name": self.backend.name, "sender": Transmission}
@@ -602,7 +842,7 @@ def resend(
     """Move errored outbound transmissions from E to Q, with all their tries before them again.
 
     :param transmissions: those asked for; what among them is not E is left alone.
-    :param at_once: as for :func:`plan`.
+    :param at_once: have no batch wait for its turn.
     :returns: how many were moved, and the ids of their messages, which the caller has queued.
     """
     errored = transmissions.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)
@@ -626,7 +866,7 @@ def _resend(message_id: int, ids: list[int], at_once: bool) -> int:
     def groups() -> Iterator[Group]:
         nonlocal moved
         chunks = iter(ids)
-        while chunk := list(islice(chunks, INSERT_SIZE)):
+        while chunk := list(islice(chunks, FEW)):
             rows = Transmission.objects.filter(pk__in=chunk)
             moved += rows.filter(status=Status.ERRORED).update(
                 status=Status.QUEUED, attempts=0, next_try=None, updated=now()
@@ -635,7 +875,7 @@ def _resend(message_id: int, ids: list[int], at_once: bool) -> int:
 
     with transaction.atomic(using=alias()):
         Message.objects.filter(pk=message_id).update(due=lease())
-        plan(dbm, groups(), at_once=at_once)
+        plan_again(dbm, groups(), at_once=at_once)
         dbm.set_status()
     return moved
 

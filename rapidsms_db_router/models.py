@@ -13,6 +13,7 @@ from rapidsms.models import Backend, Connection
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.querysets import (
+    BackendLimitQuerySet,
     BatchQuerySet,
     MessageQuerySet,
     RecoveryTurnQuerySet,
@@ -22,6 +23,8 @@ from rapidsms_db_router.querysets import (
 logger = logging.getLogger(__name__)
 
 NO_RECIPIENTS = "no recipients"
+#: The error of a message that is not done yet; how many there are is counted in the end.
+SOME_ERRORED = "some transmissions errored"
 
 
 class Message(models.Model):
@@ -56,6 +59,8 @@ class Message(models.Model):
     message_class = models.CharField(max_length=255, blank=True)
     #: Why the message is E.
     error = models.TextField(blank=True)
+    #: Whether some of its transmissions were given up.
+    given_up = models.BooleanField(default=False, editable=False)
     #: Who is processing this inbound message.
     claim = models.UUIDField(null=True, blank=True, editable=False)
     #: When recovery looks whether the message needs something; ``None`` once nothing is left to
@@ -67,6 +72,11 @@ class Message(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     #: What a repetition of this inbound message would have too; see :func:`repetition_key`.
     repetition_key = models.CharField(max_length=64, null=True, editable=False, unique=True)  # noqa: DJ001
+
+    #: Its transmissions, if it has just been stored and they are few.
+    stored_rows: list[Transmission] | None = None
+    #: Where replies to it go, while it is being processed.
+    replies: Any = None
 
     objects = MessageQuerySet.as_manager()
 
@@ -96,17 +106,17 @@ class Message(models.Model):
             self.updated = now()
             if not messages.update(updated=self.updated):
                 return self.status  # deleted meanwhile
-            counts = self._counts()
+            counts, given_up = self._counts()
             self.status = self._status_from(counts)
             if self.direction == Direction.OUTGOING:
                 self.refresh_from_db(fields=("sent", "delivered"))
-                self.error = self._error_from(counts)
+                self.error, self.given_up = self._error_from(counts), given_up
                 # each date is that of the first time, whatever is reported later
                 if self.status in (Status.SENT, Status.DELIVERED):
                     self.sent = self.sent or self.updated
                 if self.status == Status.DELIVERED:
                     self.delivered = self.delivered or self.updated
-            columns = ("status", "error", "sent", "delivered")
+            columns = ("status", "error", "sent", "delivered", "given_up")
             written = {column: getattr(self, column) for column in columns}
             pending = counts.keys() & {Status.QUEUED, Status.PROCESSING}
             if not pending and not self.batches.exists():
@@ -116,11 +126,14 @@ class Message(models.Model):
 
     def status_now(self) -> str:
         """Return the letter that :meth:`set_status` would store."""
-        return self._status_from(self._counts())
+        return self._status_from(self._counts()[0])
 
-    def _counts(self) -> dict[str, int]:
+    def _counts(self) -> tuple[dict[str, int], bool]:
+        """Return how many transmissions have each status, and whether any was given up."""
+        final = models.Q(status=Status.ERRORED, next_try__isnull=True)
         rows = self.transmissions.order_by().values_list("status")
-        return dict(rows.annotate(models.Count("pk")))
+        counted = list(rows.annotate(n=models.Count("pk"), of=models.Count("pk", filter=final)))
+        return {status: n for status, n, _ in counted}, any(given_up for *_, given_up in counted)
 
     def _status_from(self, counts: dict[str, int]) -> str:
         found = set(counts)
@@ -141,15 +154,31 @@ class Message(models.Model):
         errored = counts.get(Status.ERRORED, 0)
         return f"{errored} of {sum(counts.values())} transmissions errored" if errored else ""
 
-    def refresh_status(self) -> str:
-        """Like :meth:`set_status`, without lock and count where batches are still to be sent.
+    def refresh_status(self, without: Batch | None = None) -> str:
+        """Like :meth:`set_status`, without a count where other batches are still to be sent.
 
-        Of the batches of one message that end at the same time, the last to look sees no other,
-        whatever the order: each looks after its own end is committed.
+        So that the status of a message to a million costs no more while it is sent than that of
+        a message to a hundred. Of the batches that end at the same time, the last to look sees
+        no other, whatever the order: each looks after its own end is committed.
+
+        :param without: a batch that does not count as another.
         """
-        if self.status in (Status.PROCESSING, Status.ERRORED) and self.batches.exists():
-            return self.status
-        return self.set_status()
+        others = self.batches.exclude(pk=without.pk) if without else self.batches.all()
+        if not others.exists():
+            return self.set_status()
+        if self.status == Status.ERRORED:
+            self._forget_errors(others)
+        return self.status
+
+    def _forget_errors(self, others: BatchQuerySet) -> None:
+        """Move the message from E to P if none of its transmissions is E."""
+        messages = type(self)._base_manager.filter(pk=self.pk, status=Status.ERRORED)
+        with transaction.atomic(using=self._state.db):
+            # locked first, as in set_status
+            if not messages.update(updated=now()) or others.filter(errored=True).exists():
+                return
+            if messages.filter(given_up=False).update(status=Status.PROCESSING, error=""):
+                self.status, self.error = Status.PROCESSING, ""
 
 
 class Batch(models.Model):
@@ -169,7 +198,12 @@ class Batch(models.Model):
         db_index=False,  # the index below begins with it
     )
     #: The backend of all its recipients.
-    backend = models.ForeignKey(Backend, related_name="+", on_delete=models.CASCADE)
+    backend = models.ForeignKey(
+        Backend,
+        related_name="+",
+        on_delete=models.CASCADE,
+        db_index=False,  # so does the other
+    )
     #: Primary keys, a list in their order.
     transmission_ids = models.JSONField()
     #: The first of them, by which the batch is found.
@@ -180,13 +214,24 @@ class Batch(models.Model):
     due = models.DateTimeField(null=True, db_index=True)
     #: How often a worker was told of it, without any taking it.
     calls = models.PositiveIntegerField(default=0)
-    #: Whether it has given another its turn: each does so once, when its first try has ended.
+    #: When a worker was last told of it.
+    called = models.DateTimeField(null=True)
+    #: Its place among its message's batches to its backend.
+    number = models.PositiveIntegerField(default=0)
+    #: Whether it holds all transmissions of its message.
+    whole = models.BooleanField(default=False)
+    #: Whether it has given others their turn: each does so once, when its first try has ended.
     gave_turn = models.BooleanField(default=False)
+    #: Whether its transmissions are E, and will be tried again.
+    errored = models.BooleanField(default=False)
 
     objects = BatchQuerySet.as_manager()
 
     class Meta:
-        indexes = (models.Index(fields=("message", "first_id"), name="batch_by_first"),)
+        indexes = (
+            models.Index(fields=("message", "first_id"), name="batch_by_first"),
+            models.Index(fields=("backend", "due"), name="batch_by_backend"),
+        )
 
     def __str__(self) -> str:
         return f"{self.pk}: {len(self.transmission_ids)} transmissions of {self.message_id}"
@@ -236,6 +281,20 @@ class Transmission(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.get_status_display()}"
+
+
+class BackendLimit(models.Model):
+    """A row to be locked by whoever takes or ends a batch of a backend that limits their number."""
+
+    #: The backend.
+    backend = models.OneToOneField(Backend, related_name="+", on_delete=models.CASCADE)
+    #: When it was last locked.
+    locked = models.DateTimeField(default=now)
+
+    objects = BackendLimitQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"locked {self.locked}"
 
 
 class RecoveryTurn(models.Model):

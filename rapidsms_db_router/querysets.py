@@ -21,7 +21,13 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clock import now
 
 if TYPE_CHECKING:
-    from rapidsms_db_router.models import Batch, Message, RecoveryTurn, Transmission  # noqa: F401
+    from rapidsms_db_router.models import (  # noqa: F401
+        BackendLimit,
+        Batch,
+        Message,
+        RecoveryTurn,
+        Transmission,
+    )
 
 #: Clocks and timers are not exact: a retry that comes this much early is still due.
 DUE_TOLERANCE = datetime.timedelta(seconds=1)
@@ -122,11 +128,9 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         columns = rows.values_list("pk", "connection__identity", "attempts")
         return [Taken(*row) for row in columns]
 
-    def unfinished(self) -> models.QuerySet[Transmission, tuple[int, datetime.datetime | None]]:
-        """Select primary key and next try of what is still to be sent: Q, P, and E with a date."""
-        again = Q(status=Status.ERRORED, next_try__isnull=False)
-        live = self.filter(Q(status__in=(Status.QUEUED, Status.PROCESSING)) | again)
-        return live.values_list("pk", "next_try")
+    def waiting(self) -> TransmissionQuerySet:
+        """Select what will be tried again: E with a date."""
+        return self.filter(status=Status.ERRORED, next_try__isnull=False)
 
     def held(self, claim: uuid.UUID, ids: Collection[int]) -> TransmissionQuerySet:
         """Select those of ``ids`` that ``claim`` still holds in P."""
@@ -196,16 +200,37 @@ class BatchQuerySet(models.QuerySet["Batch"]):
     def take(self, batch_id: int, claim: uuid.UUID) -> bool:
         """Take a batch that nobody holds; return ``False`` if it is held, or gone."""
         free = self.filter(pk=batch_id, claim__isnull=True)
-        return bool(free.update(claim=claim, due=lease(), calls=0))
+        return bool(free.update(claim=claim, due=lease(), calls=0, errored=False))
 
-    def give_turn(self, message_id: int, backend_id: int) -> Batch | None:
-        """Make the next batch of a message and backend due, and return it, if there is one."""
-        waiting = self.filter(message=message_id, backend=backend_id, due__isnull=True)
-        while (batch := waiting.order_by("pk").first()) is not None:
-            # another that has just ended may have given it its turn
-            if self.filter(pk=batch.pk, due__isnull=True).update(due=lease(), calls=1):
-                return batch
-        return None
+    def wait(self, batch_id: int) -> int:
+        """Have a batch that nobody holds wait until another gives it its turn."""
+        return self.filter(pk=batch_id, claim__isnull=True).update(due=None, calls=0)
+
+    def under_way(self) -> int:
+        """Return how many are being sent, or will be as soon as can be."""
+        return self.filter(due__isnull=False, errored=False).count()
+
+    def give_turns(self, most: int) -> list[Batch]:
+        """Make up to ``most`` of those that wait for their turn due, in this order; return them."""
+        given: list[Batch] = []
+        waiting = self.filter(due__isnull=True)
+        while most > len(given) and (found := list(waiting[: most - len(given)])):
+            for batch in found:
+                # another that has just ended may have given it its turn
+                mine = self.model.objects.filter(pk=batch.pk, due__isnull=True)
+                if mine.update(due=lease(), called=now(), calls=1):
+                    given.append(batch)
+        return given
+
+
+class BackendLimitQuerySet(models.QuerySet["BackendLimit"]):
+    """Who may count the batches of a backend."""
+
+    def lock(self, backend_id: int) -> None:
+        """Let nobody else do so until the surrounding transaction has ended."""
+        if not self.filter(backend=backend_id).update(locked=now()):
+            self.get_or_create(backend_id=backend_id)
+            self.filter(backend=backend_id).update(locked=now())
 
 
 class RecoveryTurnQuerySet(models.QuerySet["RecoveryTurn"]):

@@ -6,7 +6,8 @@ The broker is a doorbell: if it cannot be rung, the work is still in the databas
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,14 +18,15 @@ from rapidsms.router import get_router
 from rapidsms_db_router import conf, delivery
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.clock import now
-from rapidsms_db_router.models import Message
-from rapidsms_db_router.tasks import publish, publish_inbound
+from rapidsms_db_router.models import Batch, Message
+from rapidsms_db_router.tasks import follow, publish, publish_inbound
 
 logger = logging.getLogger(__name__)
 
-Ring = Callable[[Message], None]
+#: Tells workers of a message.
+Ring = Callable[[], None]
 
-_waiting: ContextVar[list[tuple[Ring, Message]] | None] = ContextVar("_waiting", default=None)
+_waiting: ContextVar[list[Ring] | None] = ContextVar("_waiting", default=None)
 
 
 def is_eager() -> bool:
@@ -35,19 +37,24 @@ def is_eager() -> bool:
 def queue_inbound(dbm: Message) -> None:
     """Have the apps run on a stored inbound message, unless it was processed before."""
     if dbm.status == Status.QUEUED:
-        _after_storing(_ring_inbound, dbm)
+        _after_storing(dbm, lambda: _ring_inbound(dbm))
 
 
-def plan(dbm: Message) -> None:
-    """Write down the batches of an outbound message that has just been stored."""
-    rows = dbm.transmissions.filter(status=Status.QUEUED)
-    delivery.plan(dbm, rows.groups(), at_once=is_eager())
+def plan(dbm: Message, claim: uuid.UUID | None = None) -> list[Batch]:
+    """Write down the batches of an outbound message that has just been stored.
+
+    :param claim: who has taken it already.
+    :returns: those that workers are to be told of.
+    """
+    return delivery.plan(dbm, at_once=is_eager(), claim=claim)
 
 
-def queue_outbound(dbm: Message) -> None:
-    """Have workers told of the batches of an outbound message whose turn it is."""
-    if dbm.due is not None:
-        _after_storing(_ring_outbound, dbm)
+def queue_outbound(dbm: Message, told: Sequence[Batch] | None = None) -> None:
+    """Have workers told of batches of an outbound message: of all whose turn it is, by default."""
+    if told is None:
+        told = delivery.told_of(dbm)
+    if told:
+        _after_storing(dbm, lambda: _ring_outbound(dbm, told))
 
 
 @contextmanager
@@ -57,29 +64,29 @@ def replies_together() -> Iterator[None]:
     Replies are stored in one transaction with the message they answer; none may be sent before
     all are stored.
     """
-    waiting: list[tuple[Ring, Message]] = []
+    waiting: list[Ring] = []
     token = _waiting.set(waiting)
     try:
         yield
     finally:
         _waiting.reset(token)
-    for ring, dbm in waiting:
-        ring(dbm)
+    for ring in waiting:
+        ring()
 
 
-def _after_storing(ring: Ring, dbm: Message) -> None:
+def _after_storing(dbm: Message, ring: Ring) -> None:
     if not is_eager():
-        transaction.on_commit(lambda: _never_failing(ring, dbm), using=delivery.alias())
+        transaction.on_commit(lambda: _never_failing(dbm, ring), using=delivery.alias())
     elif (waiting := _waiting.get()) is not None:
-        waiting.append((ring, dbm))
+        waiting.append(ring)
     else:
-        ring(dbm)
+        ring()
 
 
-def _never_failing(ring: Ring, dbm: Message) -> None:
+def _never_failing(dbm: Message, ring: Ring) -> None:
     """Ring; the message is stored, so that whoever stored it must not see this fail."""
     try:
-        ring(dbm)
+        ring()
     except Exception as exc:
         logger.error("queueing_failed message=%s error=%s", dbm.pk, type(exc).__name__)
         logger.debug("queueing_failed message=%s", dbm.pk, exc_info=True)
@@ -97,27 +104,23 @@ def _ring_inbound(dbm: Message) -> None:
         Message.objects.filter(pk=dbm.pk, claim=None, status=Status.QUEUED).update(due=now())
 
 
-def _ring_outbound(dbm: Message) -> None:
-    if is_eager():
-        _mark_processing(dbm)  # before the tasks, which run here and now
-    told = list(dbm.batches.told().select_related("backend").order_by("pk"))
+def _ring_outbound(dbm: Message, told: Sequence[Batch]) -> None:
     # eager backends first: they need no broker
-    told.sort(key=lambda batch: not conf.is_eager(batch.backend.name))
-    for batch in told:
+    in_order = sorted(told, key=lambda batch: not conf.is_eager(batch.backend.name))
+    for batch in in_order:
         if conf.is_eager(batch.backend.name) and not is_eager():
             ended = delivery.send_batch(
                 get_router(), batch.backend_id, dbm.pk, batch.transmission_ids
             )
-            if ended.retry is not None:
-                publish(ended.retry, ended.retry_in)
+            follow(ended)
         elif not publish(batch):
             dbm.batches.hurry()
+            if batch is in_order[0]:
+                _mark_queued(dbm)
             return
-    if not is_eager():
-        _mark_processing(dbm)
 
 
-def _mark_processing(dbm: Message) -> None:
-    """Move an outbound message from Q to P, unless a worker has brought it further already."""
-    if Message.objects.filter(pk=dbm.pk, status=Status.QUEUED).update(status=Status.PROCESSING):
-        dbm.status = Status.PROCESSING
+def _mark_queued(dbm: Message) -> None:
+    """Move an outbound message from P back to Q: it is stored, and no worker knows of it."""
+    if Message.objects.filter(pk=dbm.pk, status=Status.PROCESSING).update(status=Status.QUEUED):
+        dbm.status = Status.QUEUED

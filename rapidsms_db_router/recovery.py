@@ -18,6 +18,7 @@ from typing import Any
 from celery import bootsteps
 from django.db import connections, transaction
 from django.db.models import F, QuerySet
+from rapidsms.models import Backend
 
 from rapidsms_db_router import conf, delivery, queueing, tasks
 from rapidsms_db_router.choices import Direction, Status
@@ -116,7 +117,9 @@ def _recover_batch(batch: Batch, found: Found, dry_run: bool) -> None:
     else:
         with transaction.atomic(using=delivery.alias()):
             mine = Batch.objects.filter(pk=batch.pk, claim=batch.claim, due=batch.due)
-            if not mine.update(claim=None, due=_patience(batch.calls), calls=F("calls") + 1):
+            if not mine.update(
+                claim=None, due=_patience(batch.calls), called=now(), calls=F("calls") + 1
+            ):
                 return
             if batch.claim is not None:
                 lost = _let_go(batch.claim, batch.transmission_ids, resend)
@@ -161,22 +164,38 @@ def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
     """Look after an outbound message; its batches have dates of their own."""
     mine = Message.objects.filter(pk=dbm.pk, due=dbm.due)
     if dbm.batches.exists():
-        if not dry_run:
-            mine.update(due=lease())
+        if not dry_run and mine.update(due=lease()):
+            _give_turns(dbm, found)
         return
     unplanned = dbm.transmissions.filter(status=Status.QUEUED)
     if unplanned.exists():
         found.statuses += 1
         if not dry_run:
             with transaction.atomic(using=delivery.alias()):
-                if mine.update(due=lease()):
-                    delivery.plan(dbm, unplanned.groups())
-            queueing.queue_outbound(dbm)
+                told = queueing.plan(dbm) if mine.update(due=lease(), updated=now()) else []
+            queueing.queue_outbound(dbm, told)
         return
     found.statuses += dbm.status != dbm.status_now()
     if not dry_run:
         dbm.set_status()
         mine.update(due=lease())  # unless that has ended it
+
+
+def _give_turns(dbm: Message, found: Found) -> None:
+    """Have the batches to each backend go on where there is none left that gives a turn."""
+    waiting = dbm.batches.filter(due__isnull=True)
+    for backend in Backend.objects.filter(pk__in=waiting.values("backend")):
+        limit = conf.concurrency(backend.name)
+        if limit is None:
+            line = dbm.batches.filter(backend=backend).order_by("first_id")
+            going = line.filter(due__isnull=False, gave_turn=False)
+            turns = 0 if going.exists() else delivery.WINDOW
+        else:
+            line = Batch.objects.filter(backend=backend).order_by("number", "pk")
+            turns = limit - line.under_way()
+        given = line.select_related("backend").give_turns(turns)
+        found.batches += len(given)
+        tasks.ring(given)
 
 
 class RecoveryStep(bootsteps.StartStopStep):

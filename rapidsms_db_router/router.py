@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.module_loading import import_string
+from rapidsms.apps.base import AppBase
 from rapidsms.errors import MessageSendingError
 from rapidsms.messages.base import MessageBase
 from rapidsms.messages.incoming import IncomingMessage
@@ -17,7 +18,7 @@ from rapidsms.models import Connection
 from rapidsms.router.blocking import BlockingRouter
 
 from rapidsms_db_router import delivery, queueing
-from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json
 from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.models import Message
@@ -39,6 +40,19 @@ class DatabaseRouter(BlockingRouter):
     Inbound messages carry their row as ``msg.dbm`` and its primary key as ``msg.id``; outbound
     ones carry their row as ``msg.database_message``.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Apps and backends are built when they are first looked at: RapidSMS makes a router for
+        # each message, and who stores one that has come in needs neither.
+        self._options = args, kwargs
+        self._columns: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("apps", "backends"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        args, kwargs = self._options
+        super().__init__(*args, **kwargs)
+        return self.__dict__[name]
 
     # Ways in
 
@@ -123,7 +137,11 @@ class DatabaseRouter(BlockingRouter):
         :param kwargs: passed on to ``class_``.
         :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection.
         """
-        found = delivery.recipients(connections)
+        # held as a whole only where somebody may look at it before it is stored
+        streamed = isinstance(connections, Iterator) and not any(
+            _overrides(app, phase) for phase in self.outgoing_phases for app in self.apps
+        )
+        found = connections if streamed else delivery.recipients(connections)
         return super().new_outgoing_message(text=text, connections=found, class_=class_, **kwargs)
 
     def process_outgoing(self, msg: Any) -> None:
@@ -142,7 +160,7 @@ class DatabaseRouter(BlockingRouter):
         for phase in self.outgoing_phases:
             for app in reversed(self.apps):
                 try:
-                    with delivery.contained():
+                    with delivery.contained() if _overrides(app, phase) else nullcontext():
                         go_on = getattr(app, phase)(msg)
                 except Exception as exc:
                     logger.error("outgoing_app_failed app=%s error=%s", app, type(exc).__name__)
@@ -161,12 +179,21 @@ class DatabaseRouter(BlockingRouter):
         """
         context, _ = clean_json(msg.extra_backend_context())
         # a message that answers none has no context unless its class gives it one
-        more = {"context": context} if context or msg.in_response_to else {}
-        with transaction.atomic(using=delivery.alias()):
-            dbm = self._store(Direction.OUTGOING, msg, due=lease(), **more)
-            queueing.plan(dbm)
+        more: dict[str, Any] = {"context": context} if context or msg.in_response_to else {}
+        more |= {"status": Status.PROCESSING, "due": lease()}
+        replies = delivery.replies()
+        if replies is not None and (claim := replies.claim(msg.connections)):
+            more["claim"] = claim
+        with transaction.atomic(using=delivery.alias(), savepoint=replies is None):
+            dbm = self._store(Direction.OUTGOING, msg, **more)
+            told = queueing.plan(dbm, more.get("claim")) if dbm.due else []
         msg.database_message = dbm
-        queueing.queue_outbound(dbm)
+        if isinstance(msg.connections, Iterator):
+            msg.connections = Connection.objects.filter(transmissions__message=dbm)
+        if replies is not None and told and told[0].claim:
+            replies.add(told[0])
+        else:
+            queueing.queue_outbound(dbm, told)
 
     def send_to_backend(
         self, backend_name: str, id_: Any, text: str, identities: list[str], context: dict[str, Any]
@@ -213,7 +240,7 @@ class DatabaseRouter(BlockingRouter):
         :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection;
             nothing is stored.
         """
-        return delivery.store(direction, connections, text, fields)
+        return delivery.store(direction, connections, text, fields, **self._columns)
 
     def group_transmissions(
         self, transmissions: TransmissionQuerySet, batch_size: int | None = None
@@ -258,20 +285,23 @@ class DatabaseRouter(BlockingRouter):
         return msg
 
     def _store(self, direction: Direction, msg: Any, **more: Any) -> Message:
-        """Store a message object; ``more`` are columns that ``queue_message`` does not take."""
+        """Store a message object; ``more`` is what ``queue_message`` does not take."""
         original = msg.in_response_to
         answered = getattr(original, "dbm", None) or getattr(original, "database_message", None)
         if answered is not None:
             more["in_response_to"] = answered
         if type(msg) is not USUAL_CLASS[direction]:
             more["message_class"] = _importable_path(type(msg))
-        with transaction.atomic(using=delivery.alias()) if more else nullcontext():
-            dbm = self.queue_message(direction, msg.connections, msg.text, fields=msg.fields)
-            if more:
-                Message.objects.filter(pk=dbm.pk).update(**more)
-        for column, value in more.items():
-            setattr(dbm, column, value)
-        return dbm
+        self._columns = more
+        try:
+            return self.queue_message(direction, msg.connections, msg.text, fields=msg.fields)
+        finally:
+            self._columns = {}
+
+
+def _overrides(app: Any, phase: str) -> bool:
+    """Return whether an app has anything to do in a phase."""
+    return getattr(type(app), phase, None) is not getattr(AppBase, phase) or phase in vars(app)
 
 
 def _importable_path(class_: type) -> str:

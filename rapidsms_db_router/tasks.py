@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Task, current_app, shared_task
+from celery import Celery, Task, current_app, shared_task
 from celery.result import AsyncResult
 from rapidsms.router import get_router
 
-from rapidsms_db_router import celeryapp, delivery
+from rapidsms_db_router import celeryapp, conf, delivery, workers
+from rapidsms_db_router.delivery import Ended
 from rapidsms_db_router.models import Batch, Message
+
+if TYPE_CHECKING:
+    from rapidsms_db_router.router import DatabaseRouter
 
 __all__ = ("receive_async", "recover_messages", "send_transmissions")
 
@@ -44,15 +48,21 @@ class RouterTask(Task):
 PUBLISH_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 
 
-@shared_task(base=RouterTask)
-def receive_async(message_id: int, fields: dict[str, Any] | None) -> None:
-    """Run the apps on a stored inbound message, and store and queue their replies.
+@shared_task(base=RouterTask, bind=True)
+def receive_async(self: Task, message_id: int, fields: dict[str, Any] | None) -> None:
+    """Run the apps on a stored inbound message; store their replies, and send or queue them.
+
+    What fits one call of a backend is sent here, so that no reply waits for a task of its own.
 
     :param message_id: primary key of a :class:`~rapidsms_db_router.models.Message`. If it is
         gone or already processed the task ends quietly.
     :param fields: the message's ``fields``; those stored with it come first.
     """
-    delivery.process_inbound(get_router(), message_id, fields)
+    eager = self.request.is_eager or self.app.conf.task_always_eager
+    here = not eager and not _goes_elsewhere(self.app)
+    router = _router(self)
+    for ended in delivery.process_inbound(router, message_id, fields, send_replies=here):
+        follow(ended)
 
 
 @shared_task(base=RouterTask, bind=True)
@@ -72,14 +82,13 @@ def send_transmissions(
         directly, or was called eagerly and will not be tried again. In a worker the failure is
         stored and logged instead.
     """
-    router, ids, eager = get_router(), list(transmission_ids), self.request.is_eager
+    router, ids, eager = _router(self), list(transmission_ids), self.request.is_eager
     ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=eager)
     while eager and ended.retry is not None:
         # here and now: Celery's own retry would raise Retry out of the caller's send()
         ids = ended.retry.transmission_ids
         ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=True)
-    if ended.next is not None and not publish(ended.next):
-        Batch.objects.filter(pk=ended.next.pk).hurry()
+    ring(ended.next)
     if ended.error is None:
         return
     if self.request.called_directly:
@@ -89,8 +98,38 @@ def send_transmissions(
         raise ended.error from None
     if ended.retry is not None:
         raise self.retry(
-            exc=ended.error, countdown=ended.retry_in, args=(), kwargs=_where(ended.retry)
+            exc=ended.error,
+            countdown=ended.retry_in,
+            args=(),
+            kwargs=_where(ended.retry),
+            **_options(ended.retry),
         )
+
+
+def follow(ended: Ended) -> None:
+    """Have done what the end of a batch leaves to be done."""
+    ring(ended.next)
+    if ended.retry is not None:
+        publish(ended.retry, ended.retry_in)
+
+
+def ring(batches: Iterable[Batch]) -> None:
+    """Tell workers of batches whose turn it is."""
+    for batch in batches:
+        if not publish(batch):
+            Batch.objects.filter(pk=batch.pk).hurry()
+
+
+def _router(task: Task) -> DatabaseRouter:
+    """Return a router: in a worker the one of this thread, else a new one, as RapidSMS does."""
+    in_worker = not (task.request.called_directly or task.request.is_eager)
+    return workers.router() if in_worker else get_router()
+
+
+def _goes_elsewhere(app: Celery) -> bool:
+    """Return whether the project routes the sending to another queue than the receiving."""
+    routed = app.amqp.router.route
+    return bool(routed({}, receive_async.name) != routed({}, send_transmissions.name))
 
 
 @shared_task(base=RouterTask)
@@ -109,10 +148,14 @@ def publish(batch: Batch, countdown: float | None = None) -> bool:
 
     :param countdown: seconds the worker is to wait.
     """
-    if countdown is None:
-        return _publish(batch.message_id, lambda: send_transmissions.delay(**_where(batch)))
-    retry = {"kwargs": _where(batch), "countdown": countdown}
-    return _publish(batch.message_id, lambda: send_transmissions.apply_async(**retry))
+    where, options = _where(batch), _options(batch)
+    if countdown is not None:
+        options["countdown"] = countdown
+    if not options:
+        return _publish(batch.message_id, lambda: send_transmissions.delay(**where))
+    return _publish(
+        batch.message_id, lambda: send_transmissions.apply_async(kwargs=where, **options)
+    )
 
 
 def publish_inbound(dbm: Message) -> bool:
@@ -138,3 +181,8 @@ def _where(batch: Batch) -> dict[str, Any]:
         "message_id": batch.message_id,
         "transmission_ids": batch.transmission_ids,
     }
+
+
+def _options(batch: Batch) -> dict[str, Any]:
+    queue = conf.queue(batch.backend.name)
+    return {"queue": queue} if queue else {}

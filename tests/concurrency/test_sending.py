@@ -32,9 +32,10 @@ def statuses(model):
 
 @pytest.mark.parametrize("run", [in_threads, in_processes])
 def test_message_whose_batches_finish_together_ends_sent(
-    router, make_connections, published, settings, run
+    router, make_connections, published, settings, monkeypatch, run
 ):
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 2
+    monkeypatch.setattr(delivery, "WINDOW", BATCHES)
     connections = make_connections(2 * BATCHES)
     for number in range(MESSAGES):
         send(f"broadcast {number}", connections)

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from rapidsms.router import receive, send
 
-from rapidsms_db_router import recovery
+from rapidsms_db_router import delivery, recovery
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.delivery import WINDOW
@@ -270,8 +270,11 @@ def test_the_task_recovers(worker, people):
 
 
 @pytest.fixture
-def broadcast(worker, people, settings):
+def broadcast(worker, people, settings, monkeypatch):
     """A message to a hundred people, one in each batch, of whose first workers were told."""
+    # neither so fast that a batch gives two others their turn, nor so slow that it gives none
+    monkeypatch.setattr(delivery, "SHORT_WAIT", 0)
+    monkeypatch.setattr(delivery, "LONG_WAIT", float("inf"))
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
     return stored_outbound(worker, people(100))
 

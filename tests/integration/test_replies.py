@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
+from celery import current_app
 from rapidsms.messages.error import ErrorMessage
 from rapidsms.router import get_router, receive
 
 from rapidsms_db_router import DatabaseRouter
-from rapidsms_db_router.models import Message
+from rapidsms_db_router.clock import now
+from rapidsms_db_router.models import Batch, Message, Transmission
 from rapidsms_db_router.tasks import receive_async
+from tests.service.backends import RecordingBackend
+from tests.service.backends import calls as calls_of_backends
 
 pytestmark = pytest.mark.django_db
 
@@ -45,18 +51,75 @@ def test_a_reply_to_nobody_is_errored_and_the_message_still_received(person, cal
     assert (reply.status, reply.error, calls) == ("E", "no recipients", [])
 
 
-def test_replies_are_sent_after_all_of_them_are_stored(person, worker, calls):
+class Witness(RecordingBackend):
+    """Remembers what was stored when it was first called."""
+
+    stored: ClassVar[list[tuple[str, str]]] = []
+
+    def send(self, **kwargs):
+        """Look at the rows."""
+        if not calls_of_backends:
+            replies = Message.objects.filter(direction="O").order_by("pk")
+            self.stored[:] = replies.values_list("text", "in_response_to__status")
+        super().send(**kwargs)
+
+
+def test_replies_are_sent_by_the_task_that_has_stored_them_all(
+    person, worker, calls, installed_backends
+):
+    installed_backends["phones"] = {"ENGINE": Witness}
     with worker.commit():
         receive("twice", person)
     (task,) = worker.take()
     worker.run(task)
-    assert list(Message.objects.filter(direction="O").values_list("text", flat=True)) == [
-        "one",
-        "two",
-    ]
-    assert calls == []
-    worker.work()
     assert [call.text for call in calls] == ["one", "two"]
+    assert Witness.stored == [("one", "R"), ("two", "R")]
+    assert worker.take() == []
+    assert not Batch.objects.exists()
+    assert set(Message.objects.values_list("status", "due")) == {("R", None), ("S", None)}
+
+
+@pytest.mark.parametrize("option", [{"router.db.queue": "slow"}, {"router.db.concurrency": 1}])
+def test_replies_have_tasks_of_their_own_where_their_backend_asks_for_it(
+    person, worker, calls, installed_backends, option
+):
+    installed_backends["phones"] |= option
+    with worker.commit():
+        receive("ping", person)
+    (task,) = worker.take()
+    worker.run(task)
+    assert calls == []
+    assert Message.objects.get(direction="O").status == "P"
+
+
+def test_replies_have_tasks_of_their_own_where_the_project_routes_them(
+    person, worker, calls, celery_setting, monkeypatch
+):
+    celery_setting("task_routes", {"*.send_transmissions": {"queue": "out"}})
+    # Celery reads its routes once
+    monkeypatch.setattr(current_app.amqp, "_rtable", None)
+    monkeypatch.setitem(vars(current_app.amqp), "router", current_app.amqp.Router())
+    with worker.commit():
+        receive("ping", person)
+    (task,) = worker.take()
+    worker.run(task)
+    assert calls == []
+    assert Message.objects.get(direction="O").status == "P"
+
+
+def test_a_reply_that_the_gateway_refuses_is_tried_again(person, worker, calls, installed_backends):
+    installed_backends["phones"] = {"ENGINE": "tests.service.backends.FailingBackend"}
+    installed_backends["phones"]["failures"] = 1
+    with worker.commit():
+        receive("ping", person)
+    (retry,) = worker.work()
+    reply = Message.objects.get(direction="O")
+    assert (reply.status, reply.error) == ("E", "1 of 1 transmissions errored")
+    Transmission.objects.update(next_try=now())
+    worker.run(retry)
+    reply.refresh_from_db()
+    assert (reply.status, reply.error, len(calls)) == ("S", "", 2)
+    assert not Batch.objects.exists()
 
 
 def test_a_message_made_again_from_its_row_is_as_it_was(person):

@@ -8,6 +8,7 @@ import pytest
 from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.clock import now
 from rapidsms_db_router.models import NO_RECIPIENTS, Batch, Message, Transmission
 
 pytestmark = pytest.mark.django_db
@@ -126,16 +127,44 @@ def test_an_inbound_message_keeps_its_error(people):
     assert Message.objects.get(pk=message.pk).error == "RuntimeError: no"
 
 
-@pytest.mark.parametrize("status", "PE")
-def test_refresh_status_asks_one_query_while_batches_are_to_be_sent(
-    people, status, django_assert_num_queries
-):
-    message = outbound(people, "SQ", status=status)
+def pending(message, **columns):
+    """Store a batch of a message."""
+    backend = Backend.objects.get()
     Batch.objects.create(
-        message=message, backend=Backend.objects.get(), transmission_ids=[], first_id=0
+        message=message, backend=backend, transmission_ids=[], first_id=0, **columns
     )
+
+
+def test_refresh_status_asks_one_query_while_batches_are_to_be_sent(
+    people, django_assert_num_queries
+):
+    message = outbound(people, "SQ", status="P")
+    pending(message)
     with django_assert_num_queries(1):
-        assert message.refresh_status() == status
+        assert message.refresh_status() == "P"
+
+
+@pytest.mark.parametrize(
+    ("errored", "given_up", "expected"),
+    [(False, False, "P"), (True, False, "E"), (False, True, "E")],
+)
+def test_refresh_status_takes_an_error_back_once_nothing_is_errored(
+    people, errored, given_up, expected
+):
+    message = outbound(people, "SQ", status="E", given_up=given_up, error="some errored")
+    pending(message)
+    pending(message, errored=errored)
+    assert message.refresh_status() == expected
+    stored = Message.objects.get(pk=message.pk)
+    assert (stored.status, stored.error) == (expected, "" if expected == "P" else "some errored")
+
+
+@pytest.mark.parametrize(("next_try", "given_up"), [(None, True), (now(), False)])
+def test_set_status_says_whether_anything_was_given_up(people, next_try, given_up):
+    message = outbound(people, "SE")
+    message.transmissions.filter(status="E").update(next_try=next_try)
+    message.set_status()
+    assert Message.objects.get(pk=message.pk).given_up is given_up
 
 
 @pytest.mark.parametrize(("statuses", "expected"), [("SS", "S"), ("DD", "D"), ("SE", "E")])
