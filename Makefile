@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test storms soak lint types migrations docs dist check clean
+.PHONY: demo test storms soak bench lint types migrations docs dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -15,14 +15,19 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m tests
 
-# Half an hour of messages, broadcasts and faults, on servers that it starts itself.
 # Faults on servers of its own: PostgreSQL with Redis, MariaDB with RabbitMQ. About six minutes;
 # DB_ROUTER_STORMS=full takes the sizes that the documentation names.
 storms: $(INSTALLED)
 	$(BIN)/python -m pytest tests/storms
 
+# Half an hour of messages, broadcasts and faults, on servers that it starts itself.
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.storms.soak --minutes 30
+
+# Ours against rapidsms.router.db and the floor, on PostgreSQL and Redis; BENCH=--quick takes about
+# a minute, and looks at queries and memory alone.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

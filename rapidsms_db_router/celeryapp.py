@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery import Celery, current_app
 from celery.loaders.default import Loader as UnconfiguredLoader
@@ -82,5 +83,13 @@ def producers(app: Celery) -> ProducerPool:
 
     kombu keeps one pool for each set of connection options, and drops them all in a fork.
     """
-    pool: ProducerPool = pools.producers[impatient(app.connection_for_write())]
+    urls = app.conf.broker_write_url, app.conf.broker_url
+    if (known := _impatient.get(app)) is None or known[0] != urls:
+        # to describe a connection takes as long as to publish a task
+        known = _impatient[app] = urls, impatient(app.connection_for_write())
+    pool: ProducerPool = pools.producers[known[1]]
     return pool
+
+
+#: By app: where its broker is, and the connection to it, which is never opened itself.
+_impatient: WeakKeyDictionary[Celery, tuple[Any, Connection]] = WeakKeyDictionary()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time
 import traceback
 import uuid
 from collections import Counter
@@ -58,6 +59,8 @@ WINDOW = 4
 SHORT_WAIT = 0.1
 #: One that waited so long gives none its turn, if more are waiting: who texts in waits as long.
 LONG_WAIT = 0.3
+#: How long a task goes on with other batches, in seconds: who texts in waits for that, too.
+MOMENT = 0.1
 #: More of an error than this helps nobody.
 LONGEST_ERROR = 10_000
 #: The width of the column.
@@ -133,8 +136,8 @@ def store(
         is named. An iterator is walked once, and never held as a whole.
     :param text: the text.
     :param fields: the RapidSMS message's fields, ``external_id`` among them.
-    :param claim: who has taken the transmissions already; they are P instead of Q. For no more
-        than :data:`FEW`.
+    :param claim: who has taken the message already; its transmissions, which are no more than
+        :data:`FEW`, are P instead of Q.
     :param columns: further columns of the message.
     :returns: the stored message, or the one that this one repeats. Its ``stored_rows`` are the
         transmissions, if they are few.
@@ -149,6 +152,7 @@ def store(
         text=clean_text(text),
         fields=stored_fields,
         external_id=external_id[:LONGEST_EXTERNAL_ID],
+        claim=claim,
         **columns,
     )
     if direction == Direction.INCOMING:
@@ -254,13 +258,12 @@ def in_one_call(connections: Any) -> Backend | None:
     return backend if len(connections) <= conf.batch_size(backend.name) else None
 
 
-def plan(dbm: Message, *, at_once: bool = False, claim: uuid.UUID | None = None) -> list[Batch]:
+def plan(dbm: Message, *, at_once: bool = False) -> list[Batch]:
     """Write down the batches in which the transmissions of a message that are Q are to be sent.
 
     Belongs into the transaction that stores the transmissions.
 
     :param at_once: have no batch wait for its turn.
-    :param claim: who has taken the one batch that there is.
     :returns: the batches that workers are to be told of.
     """
     rows = dbm.stored_rows
@@ -274,8 +277,7 @@ def plan(dbm: Message, *, at_once: bool = False, claim: uuid.UUID | None = None)
                 first_id=ids[0],
                 due=dbm.due,
                 called=dbm.date,
-                calls=0 if claim else 1,
-                claim=claim,
+                calls=1,
                 whole=True,
             )
         ]
@@ -371,8 +373,8 @@ def process_inbound(
         if not _error_inbound(dbm, exc):
             raise
         replies = None
-    # nobody waits for the project's own code
-    ended = replies.send() if replies else []
+    # the reply does not wait for the project's own code
+    ended = list(replies.send()) if replies else []
     signals.tell(signals.message_processed, sender=Message, message=dbm)
     return ended
 
@@ -380,14 +382,15 @@ def process_inbound(
 class Replies:
     """Replies that are sent by the task that has stored them.
 
-    They are stored as taken by it, P: to take them again would cost as much as to send them.
+    They are stored as taken by it, and it holds their messages: a batch is written down only for
+    what it could not send.
 
     :param router: whose ``send_to_backend`` does the work.
     """
 
     def __init__(self, router: Router) -> None:
         self.router = router
-        self._batches: list[tuple[Batch, list[Taken]]] = []
+        self._messages: list[tuple[Message, Backend, list[Taken]]] = []
 
     def claim(self, connections: Any) -> uuid.UUID | None:
         """Return the claim under which a reply to these is to be stored, if it belongs here."""
@@ -396,18 +399,54 @@ class Replies:
             return None
         return uuid.uuid4()
 
-    def add(self, batch: Batch) -> None:
-        """Have a batch sent that was stored under such a claim."""
-        rows = batch.message.stored_rows or []
+    def add(self, dbm: Message) -> None:
+        """Have a message sent that was stored under such a claim."""
+        rows = dbm.stored_rows or []
         taken = [Taken(row.pk, row.connection.identity, row.attempts) for row in rows]
-        self._batches.append((batch, taken))
+        self._messages.append((dbm, rows[0].connection.backend, taken))
 
-    def send(self) -> list[Ended]:
-        """Send them; return how each ended."""
+    def send(self) -> Iterator[Ended]:
+        """Send them; yield how those ended that were not sent to everybody."""
         with ExitStack() as kept:
-            for batch, _ in self._batches:
-                kept.enter_context(heartbeat.kept(Batch, batch.pk, batch.claim))
-            return [_send(self.router, batch, rows) for batch, rows in self._batches]
+            for dbm, _, _ in self._messages:
+                kept.enter_context(heartbeat.kept(Message, dbm.pk, dbm.claim))
+            for dbm, backend, rows in self._messages:
+                error = _call(self.router, dbm, backend, rows)
+                if error is None and _finish_reply(dbm, rows):
+                    _tell_sent(dbm, backend, [row.id for row in rows])
+                else:
+                    yield _End(_leave_over(dbm, backend, rows), rows, error).write()
+
+
+def _finish_reply(dbm: Message, rows: list[Taken]) -> bool:
+    """Store that all of a reply was sent; return ``False`` if some of it is no longer ours."""
+
+    def write() -> bool:
+        with transaction.atomic(using=alias()):
+            sent = Transmission.objects.finish_sent(dbm.claim, [row.id for row in rows])
+            return sent == len(rows) and _mark_sent(dbm, Message.objects.filter(claim=dbm.claim))
+
+    return insist(write)
+
+
+def _leave_over(dbm: Message, backend: Backend, rows: list[Taken]) -> Batch:
+    """Make a batch, still taken, of a reply that could not be sent in passing."""
+    ids = [row.id for row in rows]
+
+    def write() -> Batch:
+        with transaction.atomic(using=alias()):
+            Message.objects.filter(pk=dbm.pk, claim=dbm.claim).update(claim=None)
+            return Batch.objects.create(
+                message=dbm,
+                backend=backend,
+                transmission_ids=ids,
+                first_id=ids[0],
+                claim=dbm.claim,
+                due=lease(),
+                gave_turn=True,
+            )
+
+    return insist(write)
 
 
 #: Where the replies to the message in hand go.
@@ -520,8 +559,10 @@ class Ended:
     #: The batch as it is to be tried again, and in how many seconds.
     retry: Batch | None = None
     retry_in: float = 0.0
-    #: Other batches whose turn it is now.
+    #: Other batches whose turn it is now, of which workers are to be told.
     next: Sequence[Batch] = ()
+    #: One more, which whoever has ended this one has taken.
+    taken: Batch | None = None
 
 
 def send_batch(
@@ -545,27 +586,62 @@ def send_batch(
     if found is None:
         logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
         return Ended()
-    batch, rows = found
-    with heartbeat.kept(Batch, batch.pk, batch.claim):
-        return _send(router, batch, rows, retry_at_once=retry_at_once)
+    return _send(router, *found, retry_at_once=retry_at_once)
 
 
-def _send(router: Router, batch: Batch, rows: list[Taken], *, retry_at_once: bool = False) -> Ended:
+def send_batches(
+    router: Router, backend_id: int, message_id: int, ids: Collection[int]
+) -> Iterator[Ended]:
+    """Send a batch as :func:`send_batch` does, then others that wait for their turn.
+
+    For a moment only, since others wait for the worker: it saves that moment's tasks.
+
+    :returns: how each ended.
+    """
+    found = _take_batch(backend_id, message_id, sorted(ids))
+    if found is None:
+        logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
+        return
+    deadline = time.monotonic() + MOMENT
+    waited = (now() - called).total_seconds() if (called := found[0].called) else LONG_WAIT
+    turns = 2 if waited < SHORT_WAIT else 1 if waited < LONG_WAIT else 0
+    ended = _send(router, *found, turns=turns, deadline=deadline)
+    yield ended
+    while (batch := ended.taken) is not None:
+        rows = Transmission.objects.take(batch.claim, batch.message_id, batch.transmission_ids)
+        ended = _send(router, batch, rows, deadline=deadline)
+        yield ended
+
+
+def _send(
+    router: Router,
+    batch: Batch,
+    rows: list[Taken],
+    *,
+    retry_at_once: bool = False,
+    turns: int = 1,
+    deadline: float = 0,
+) -> Ended:
     """Hand the rows of a batch that is taken to its backend, and write down how that ended."""
-    dbm, backend, taken_at = batch.message, batch.backend, now()
-    error: Exception | None = None
-    if rows:
-        try:
-            router.send_to_backend(
-                backend_name=backend.name,
-                id_=dbm.pk,
-                text=dbm.text,
-                identities=[row.identity for row in rows],
-                context=backend_context(dbm),
-            )
-        except Exception as exc:
-            error = exc
-    return _End(batch, rows, taken_at, error, retry_at_once).write()
+    with heartbeat.kept(Batch, batch.pk, batch.claim):
+        error = _call(router, batch.message, batch.backend, rows) if rows else None
+        go_on = time.monotonic() < deadline
+        return _End(batch, rows, error, retry_at_once, turns, go_on).write()
+
+
+def _call(router: Router, dbm: Message, backend: Backend, rows: list[Taken]) -> Exception | None:
+    """Call a backend; return what it raised."""
+    try:
+        router.send_to_backend(
+            backend_name=backend.name,
+            id_=dbm.pk,
+            text=dbm.text,
+            identities=[row.identity for row in rows],
+            context=backend_context(dbm),
+        )
+    except Exception as exc:
+        return exc
+    return None
 
 
 def _take_batch(
@@ -669,6 +745,29 @@ def _divide(batch: list[Taken], error: Exception | None) -> tuple[list[Taken], l
 LIVE = (Status.QUEUED, Status.PROCESSING)
 
 
+def _mark_sent(dbm: Message, messages: QuerySet[Message]) -> bool:
+    """Store that a message is S, all of it; return ``False`` if that cannot be told like this."""
+    moment = now()
+    live = messages.filter(pk=dbm.pk, status__in=LIVE)
+    if not live.update(
+        status=Status.SENT, sent=moment, updated=moment, error="", due=None, claim=None
+    ):
+        return False  # a delivery report came first, or there is an error to be taken back
+    dbm.status, dbm.sent, dbm.due = Status.SENT, moment, None
+    return True
+
+
+def _tell_sent(dbm: Message, backend: Backend, ids: list[int]) -> None:
+    logger.info("batch_sent message=%s backend=%s rows=%s", dbm.pk, backend.pk, len(ids))
+    signals.tell(
+        signals.transmissions_sent,
+        sender=Transmission,
+        message=dbm,
+        backend_name=backend.name,
+        transmission_ids=ids,
+    )
+
+
 class _End:
     """Writes down how one call of a backend ended, then tells the project's own code."""
 
@@ -676,15 +775,17 @@ class _End:
         self,
         batch: Batch,
         rows: list[Taken],
-        taken_at: datetime.datetime,
         error: Exception | None,
-        retry_at_once: bool,
+        retry_at_once: bool = False,
+        turns: int = 1,
+        go_on: bool = False,
     ) -> None:
         self.batch = batch
         self.dbm: Message = batch.message
         self.backend: Backend = batch.backend
         self.claim: uuid.UUID = batch.claim  # type: ignore[assignment]  # it is taken
-        self.waited = (taken_at - batch.called).total_seconds() if batch.called else LONG_WAIT
+        self.turns = turns
+        self.go_on = go_on
         self.cause = error and (error.__cause__ or error)
         sent, failed = _divide(rows, error)
         final = isinstance(error, BackendNotConfigured)
@@ -707,7 +808,8 @@ class _End:
         kept, following, settled = insist(self._write)
         if kept is not None:
             self.batch.transmission_ids = kept
-        pending = any(batch.message_id == self.dbm.pk for batch in following)
+        taken = following.pop(0) if self.go_on and following else None
+        pending = any(batch.message_id == self.dbm.pk for batch in (taken, *following) if batch)
         if not settled and not pending:
             self.dbm.refresh_status(without=self.batch)
         self._tell()
@@ -720,7 +822,7 @@ class _End:
             )
             error.__cause__ = self.cause
         retry = self.batch if kept is not None and self.again else None
-        return Ended(error, retry, self.wait, following)
+        return Ended(error, retry, self.wait, following, taken)
 
     def _write(self) -> tuple[list[int] | None, list[Batch], bool]:
         with transaction.atomic(using=alias()):
@@ -738,24 +840,24 @@ class _End:
                 self._mark_errored()
             # every transmission of the message was sent by this very call
             all_sent = self.batch.whole and sent == len(self.batch.transmission_ids)
-            return kept, following, all_sent and self._mark_sent()
+            return kept, following, all_sent and _mark_sent(self.dbm, Message.objects.all())
 
     def _give_turns(self, limit: int | None) -> list[Batch]:
-        """Have others take the place of this batch."""
-        waiting = Batch.objects.filter(backend=self.backend.pk)
+        """Have others take the place of this batch; one of them in this very process, if it may."""
+        waiting = Batch.objects.filter(backend=self.backend.pk).select_related("backend", "message")
+        claim = uuid.uuid4() if self.go_on else None
         if limit is not None:
-            free = limit - waiting.under_way()
             # of several broadcasts the one that has come less far, and a reply before them all
-            line = waiting.select_related("backend").order_by("number", "pk")
-            return line.give_turns(free)
+            line = waiting.order_by("number", "pk")
+            return line.give_turns(limit - waiting.under_way(), claim)
         if self.batch.gave_turn or self.batch.whole:
             return []
         waiting = waiting.filter(message=self.dbm)
-        turns = 2 if self.waited < SHORT_WAIT else 1
         # each of those that wait for a worker gives a turn in the end: so there is always one
-        if self.waited > LONG_WAIT and waiting.told().filter(gave_turn=False).exists():
-            turns = 0
-        return waiting.select_related("backend").order_by("first_id").give_turns(turns)
+        turns = self.turns
+        if not turns and not waiting.told().filter(gave_turn=False).exists():
+            turns = 1
+        return waiting.order_by("first_id").give_turns(turns, claim)
 
     def _mark_errored(self) -> None:
         messages = Message.objects.filter(pk=self.dbm.pk)
@@ -765,14 +867,6 @@ class _End:
             status=Status.ERRORED, error=SOME_ERRORED, updated=now()
         ):
             self.dbm.status, self.dbm.error = Status.ERRORED, SOME_ERRORED
-
-    def _mark_sent(self) -> bool:
-        moment = now()
-        live = Message.objects.filter(pk=self.dbm.pk, status__in=LIVE)
-        if not live.update(status=Status.SENT, sent=moment, updated=moment, error="", due=None):
-            return False  # a delivery report came first, or there is an error to be taken back
-        self.dbm.status, self.dbm.sent, self.dbm.due = Status.SENT, moment, None
-        return True
 
     def _let_go(self) -> tuple[bool, list[int] | None]:
         """Let go of the batch; keep it on the list if anything of it is still to be sent.
@@ -811,8 +905,7 @@ class _End:
         where = {"message": self.dbm, "backend_name": self.backend.name, "sender": Transmission}
         ids = self.dbm.pk, self.backend.pk
         if self.sent:
-            logger.info("batch_sent message=%s backend=%s rows=%s", *ids, len(self.sent))
-            signals.tell(signals.transmissions_sent, transmission_ids=self.sent, **where)
+            _tell_sent(self.dbm, self.backend, self.sent)
         for rows, date in ((self.again, self.next_try), (self.given_up, None)):
             if rows:
                 logger.error(

@@ -104,7 +104,13 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         due = now() + DUE_TOLERANCE
         return self.filter(Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__lte=due))
 
-    def take(self, claim: uuid.UUID, message_id: int, ids: Collection[int]) -> list[Taken]:
+    def named(self, ids: Collection[int]) -> TransmissionQuerySet:
+        """Select by primary keys, as a range where they are one: that is most often so."""
+        if len(ids) > 1 and (last := max(ids)) - (first := min(ids)) + 1 == len(ids):
+            return self.filter(pk__range=(first, last))
+        return self.filter(pk__in=ids)
+
+    def take(self, claim: uuid.UUID | None, message_id: int, ids: Collection[int]) -> list[Taken]:
         """Move what is takeable of ``ids`` from Q or E to P, and return what this call moved.
 
         :param claim: who holds the rows from now on.
@@ -114,7 +120,7 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             due or gone are not among them.
         """
         moment = now()
-        batch = self.filter(pk__in=ids, message=message_id)
+        batch = self.named(ids).filter(message=message_id)
         taken = batch.takeable().update(
             status=Status.PROCESSING,
             claim=claim,
@@ -132,11 +138,11 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         """Select what will be tried again: E with a date."""
         return self.filter(status=Status.ERRORED, next_try__isnull=False)
 
-    def held(self, claim: uuid.UUID, ids: Collection[int]) -> TransmissionQuerySet:
+    def held(self, claim: uuid.UUID | None, ids: Collection[int]) -> TransmissionQuerySet:
         """Select those of ``ids`` that ``claim`` still holds in P."""
-        return self.filter(pk__in=ids, claim=claim, status=Status.PROCESSING)
+        return self.named(ids).filter(claim=claim, status=Status.PROCESSING)
 
-    def finish_sent(self, claim: uuid.UUID, ids: Collection[int]) -> int:
+    def finish_sent(self, claim: uuid.UUID | None, ids: Collection[int]) -> int:
         """Move those of ``ids`` that ``claim`` holds from P to S; return how many moved."""
         moment = now()
         return self.held(claim, ids).update(
@@ -145,7 +151,7 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
 
     def finish_errored(
         self,
-        claim: uuid.UUID,
+        claim: uuid.UUID | None,
         ids: Collection[int],
         error: str,
         next_try: datetime.datetime | None,
@@ -159,7 +165,7 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             status=Status.ERRORED, claim=None, error=error, next_try=next_try, updated=now()
         )
 
-    def release(self, claim: uuid.UUID, ids: Collection[int]) -> int:
+    def release(self, claim: uuid.UUID | None, ids: Collection[int]) -> int:
         """Move those of ``ids`` that ``claim`` holds from P back to Q; return how many moved."""
         return self.held(claim, ids).update(status=Status.QUEUED, claim=None, updated=now())
 
@@ -210,15 +216,21 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         """Return how many are being sent, or will be as soon as can be."""
         return self.filter(due__isnull=False, errored=False).count()
 
-    def give_turns(self, most: int) -> list[Batch]:
-        """Make up to ``most`` of those that wait for their turn due, in this order; return them."""
+    def give_turns(self, most: int, claim: uuid.UUID | None = None) -> list[Batch]:
+        """Make up to ``most`` of those that wait for their turn due, in this order; return them.
+
+        :param claim: who takes the first of them at once.
+        """
         given: list[Batch] = []
         waiting = self.filter(due__isnull=True)
         while most > len(given) and (found := list(waiting[: most - len(given)])):
             for batch in found:
                 # another that has just ended may have given it its turn
                 mine = self.model.objects.filter(pk=batch.pk, due__isnull=True)
-                if mine.update(due=lease(), called=now(), calls=1):
+                taken_by = None if given else claim
+                calls = 1 if taken_by is None else 0
+                if mine.update(due=lease(), called=now(), calls=calls, claim=taken_by):
+                    batch.claim = taken_by
                     given.append(batch)
         return given
 

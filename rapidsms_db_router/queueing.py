@@ -6,7 +6,6 @@ The broker is a doorbell: if it cannot be rung, the work is still in the databas
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,13 +39,9 @@ def queue_inbound(dbm: Message) -> None:
         _after_storing(dbm, lambda: _ring_inbound(dbm))
 
 
-def plan(dbm: Message, claim: uuid.UUID | None = None) -> list[Batch]:
-    """Write down the batches of an outbound message that has just been stored.
-
-    :param claim: who has taken it already.
-    :returns: those that workers are to be told of.
-    """
-    return delivery.plan(dbm, at_once=is_eager(), claim=claim)
+def plan(dbm: Message) -> list[Batch]:
+    """Write down the batches of an outbound message; return those that workers are to know of."""
+    return delivery.plan(dbm, at_once=is_eager())
 
 
 def queue_outbound(dbm: Message, told: Sequence[Batch] | None = None) -> None:

@@ -142,7 +142,7 @@ def _recover_batch(batch: Batch, found: Found, dry_run: bool) -> None:
         found.given_up += lost
 
 
-def _let_go(claim: uuid.UUID, ids: list[int], resend: bool) -> int:
+def _let_go(claim: uuid.UUID | None, ids: list[int], resend: bool) -> int:
     if resend:
         return Transmission.objects.release(claim, ids)
     return Transmission.objects.finish_errored(claim, ids, OUTCOME_UNKNOWN, None)
@@ -162,7 +162,10 @@ def _recover_inbound(dbm: Message, found: Found, dry_run: bool) -> None:
 
 def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
     """Look after an outbound message; its batches have dates of their own."""
-    mine = Message.objects.filter(pk=dbm.pk, due=dbm.due)
+    mine = Message.objects.filter(pk=dbm.pk, due=dbm.due, claim=dbm.claim)
+    if dbm.claim is not None:
+        _recover_reply(dbm, mine, found, dry_run)
+        return
     if dbm.batches.exists():
         if not dry_run and mine.update(due=lease()):
             _give_turns(dbm, found)
@@ -179,6 +182,30 @@ def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
     if not dry_run:
         dbm.set_status()
         mine.update(due=lease())  # unless that has ended it
+
+
+def _recover_reply(dbm: Message, mine: QuerySet[Message], found: Found, dry_run: bool) -> None:
+    """Look after a reply that the task that stored it was to send."""
+    row = dbm.transmissions.select_related("connection__backend").first()
+    resend = row is None or conf.after_crash(row.connection.backend.name) == conf.RESEND
+    ids = list(dbm.transmissions.values_list("pk", flat=True))
+    told: list[Batch] = []
+    if dry_run:
+        lost = Transmission.objects.held(dbm.claim, ids).count()
+    else:
+        with transaction.atomic(using=delivery.alias()):
+            if not mine.update(claim=None, due=lease(), updated=now()):
+                return
+            lost = _let_go(dbm.claim, ids, resend)
+            told = queueing.plan(dbm) if resend else []
+            dbm.set_status()
+        queueing.queue_outbound(dbm, told)
+    if resend:
+        found.resent += lost
+    else:
+        found.given_up += lost
+        if not dry_run:
+            logger.error("outcome_unknown message=%s rows=%s", dbm.pk, lost)
 
 
 def _give_turns(dbm: Message, found: Found) -> None:

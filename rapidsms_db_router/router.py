@@ -186,12 +186,12 @@ class DatabaseRouter(BlockingRouter):
             more["claim"] = claim
         with transaction.atomic(using=delivery.alias(), savepoint=replies is None):
             dbm = self._store(Direction.OUTGOING, msg, **more)
-            told = queueing.plan(dbm, more.get("claim")) if dbm.due else []
+            told = queueing.plan(dbm) if dbm.due and not dbm.claim else []
         msg.database_message = dbm
         if isinstance(msg.connections, Iterator):
             msg.connections = Connection.objects.filter(transmissions__message=dbm)
-        if replies is not None and told and told[0].claim:
-            replies.add(told[0])
+        if replies is not None and dbm.claim:
+            replies.add(dbm)
         else:
             queueing.queue_outbound(dbm, told)
 

@@ -32,13 +32,20 @@ class RouterTask(Task):
     # claims in the database make that harmless.
     acks_late = True
     reject_on_worker_lost = True
-    # how often to try again is decided by delivery, for each transmission
-    max_retries = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task; in a worker, with the connection to the database that it keeps."""
+        if self.request.called_directly:
+            return super().__call__(*args, **kwargs)
+        with workers.connected():
+            return self.run(*args, **kwargs)
 
     def apply_async(self, *args: Any, **options: Any) -> AsyncResult:
         """Publish the task, or fail soon: what it is about is stored, so nobody has to wait."""
         if self.app.conf.task_always_eager:
             return super().apply_async(*args, **options)
+        # what is shown of a task, and in which there may be anything
+        options.setdefault("kwargsrepr", "{...}")
         with celeryapp.producers(self.app).acquire(block=True, timeout=1) as producer:
             options = {"producer": producer, "retry_policy": PUBLISH_RETRY, **options}
             return super().apply_async(*args, **options)
@@ -83,27 +90,19 @@ def send_transmissions(
         stored and logged instead.
     """
     router, ids, eager = _router(self), list(transmission_ids), self.request.is_eager
+    if not (self.request.called_directly or eager):
+        for ended in delivery.send_batches(router, backend_id, message_id, ids):
+            follow(ended)
+        return
     ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=eager)
     while eager and ended.retry is not None:
         # here and now: Celery's own retry would raise Retry out of the caller's send()
         ids = ended.retry.transmission_ids
         ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=True)
     ring(ended.next)
-    if ended.error is None:
-        return
-    if self.request.called_directly:
-        raise ended.error
-    if eager:
+    if ended.error is not None:
         # Celery logs what it is from, too, in which there may be anything
-        raise ended.error from None
-    if ended.retry is not None:
-        raise self.retry(
-            exc=ended.error,
-            countdown=ended.retry_in,
-            args=(),
-            kwargs=_where(ended.retry),
-            **_options(ended.retry),
-        )
+        raise ended.error from (None if eager else ended.error.__cause__)
 
 
 def follow(ended: Ended) -> None:

@@ -18,10 +18,10 @@ T = TypeVar("T")
 #: How long to go on trying to write, in seconds: a restart of the database and more.
 PATIENCE = 60.0
 #: Lock wait, deadlock, shutdown, no connection, connection lost.
-MYSQL_CODES = {1053, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
+MYSQL_CODES = {1021, 1053, 1114, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
 #: Connection exceptions, transaction rollback, operator intervention; too many connections, and
 #: lock not available.
-POSTGRESQL_CLASSES = ("08", "40", "57", "53300", "55P03")
+POSTGRESQL_CLASSES = ("08", "40", "57", "53100", "53300", "55P03")
 
 
 def is_transient(err: BaseException) -> bool:

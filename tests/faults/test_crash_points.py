@@ -67,9 +67,10 @@ def receive_and_answer(settings, backend, people, log):
 
 
 @pytest.fixture
-def broadcast(settings, backend, people, log, monkeypatch):
+def broadcast(request, settings, backend, people, log, monkeypatch):
     """What the child does: it sends to three people in two batches, one of which has to wait."""
     monkeypatch.setattr(delivery, "WINDOW", 1)
+    monkeypatch.setattr(delivery, "MOMENT", getattr(request, "param", 0))
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 2
     settings.RAPIDSMS_ROUTER = DatabaseRouter(apps=[], backends={"gateway": backend})
 
@@ -188,10 +189,18 @@ def assert_sent_whatever_the_crash(broadcast, people, log, record_property):
         assert_nothing_left(crash)
 
 
+#: For how long a task goes on with other batches.
+for_a_moment = pytest.mark.parametrize(
+    "broadcast", [0, float("inf")], ids=["one_a_task", "all_in_one"], indirect=True
+)
+
+
+@for_a_moment
 def test_a_broadcast(broadcast, people, log, record_property):
     assert_sent_whatever_the_crash(broadcast, people, log, record_property)
 
 
+@for_a_moment
 def test_a_broadcast_with_a_recipient_who_is_refused_at_first(
     broadcast, people, log, record_property, monkeypatch
 ):
@@ -199,6 +208,7 @@ def test_a_broadcast_with_a_recipient_who_is_refused_at_first(
     assert_sent_whatever_the_crash(broadcast, people, log, record_property)
 
 
+@for_a_moment
 def test_a_broadcast_that_must_not_be_sent_twice(broadcast, backend, people, log, record_property):
     backend["router.db.after_crash"] = "error"
     for crash in crashes(broadcast, log, record_property):

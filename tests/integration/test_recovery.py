@@ -275,6 +275,7 @@ def broadcast(worker, people, settings, monkeypatch):
     # neither so fast that a batch gives two others their turn, nor so slow that it gives none
     monkeypatch.setattr(delivery, "SHORT_WAIT", 0)
     monkeypatch.setattr(delivery, "LONG_WAIT", float("inf"))
+    monkeypatch.setattr(delivery, "MOMENT", 0)
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
     return stored_outbound(worker, people(100))
 

@@ -21,8 +21,9 @@ BATCHES = 20
 
 
 @pytest.fixture(autouse=True)
-def _one_a_batch(settings):
+def _one_a_batch(settings, monkeypatch):
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    monkeypatch.setattr(delivery, "MOMENT", 0)
 
 
 def broadcast(worker, connections, text="news"):
@@ -68,6 +69,40 @@ def test_a_broadcast_comes_to_its_end_however_fast_workers_are(worker, people, c
         told += run_after(worker, told.pop(0), seconds)
     message.refresh_from_db()
     assert (message.status, len(calls), Batch.objects.count()) == ("S", BATCHES, 0)
+
+
+def test_a_task_goes_on_with_other_batches_for_a_moment(worker, people, calls, monkeypatch):
+    monkeypatch.setattr(delivery, "MOMENT", float("inf"))
+    message = broadcast(worker, people(BATCHES))
+    first, *others = worker.take()
+    worker.run(first)
+    assert len(calls) == BATCHES - len(others) - len(worker.take())
+    for task in others:
+        worker.run(task)
+    Message.objects.update(due=now())
+    Batch.objects.update(due=now())
+    recover()
+    worker.work()
+    message.refresh_from_db()
+    assert (message.status, len(calls), Batch.objects.count()) == ("S", BATCHES, 0)
+
+
+def test_a_task_goes_on_after_a_batch_that_failed(
+    worker, people, calls, monkeypatch, installed_backends
+):
+    monkeypatch.setattr(delivery, "MOMENT", float("inf"))
+    installed_backends["phones"] = {"ENGINE": "tests.service.backends.FailingBackend"}
+    installed_backends["phones"]["failures"] = 2
+    message = broadcast(worker, people(BATCHES))
+    retries = worker.work()
+    assert len(retries) == 2
+    message.refresh_from_db()
+    assert message.status == "E"
+    Transmission.objects.filter(status="E").update(next_try=now())
+    for task in retries:
+        worker.run(task)
+    message.refresh_from_db()
+    assert (message.status, message.error, len(calls)) == ("S", "", BATCHES + 2)
 
 
 def test_a_broadcast_that_nothing_pushes_on_is_found(worker, people, calls):
@@ -117,14 +152,15 @@ def limited(installed_backends, worker, monkeypatch):
     return limited
 
 
-@pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (3, 3)])
+@pytest.mark.parametrize(("concurrency", "moment"), [(1, 0), (1, float("inf")), (3, 0)])
 def test_no_more_batches_of_a_backend_are_in_flight_than_its_limit(
-    limited, worker, people, calls, concurrency, most
+    limited, worker, people, calls, monkeypatch, concurrency, moment
 ):
+    monkeypatch.setattr(delivery, "MOMENT", moment)
     limited(concurrency)
     messages = [broadcast(worker, people(BATCHES)) for _ in range(2)]
     worker.work()
-    assert Gateway.most == most
+    assert Gateway.most == concurrency
     assert len(calls) == 2 * BATCHES
     assert not Batch.objects.exists()
     for message in messages:

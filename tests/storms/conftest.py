@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -17,7 +18,17 @@ SEED = int(os.environ.get("DB_ROUTER_STORMS_SEED") or random.SystemRandom().rand
 #: How much of a log to show, in lines.
 TAIL = 60
 
-_table: list[tuple[str, Figures]] = []
+#: By storm and stack: how much of what may at most be sent twice, and what came of each run.
+_table: dict[tuple[str, str], tuple[int, list[Figures]]] = {}
+COLUMNS = (
+    *("storm", "stack", "runs", "lost", "sent twice (at most)", "stuck"),
+    *("seconds", "longest call"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker of the storms whose figures the documentation shows."""
+    config.addinivalue_line("markers", "table: is a row of the documentation's table of faults")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -26,12 +37,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table."""
-    if _table:
-        terminalreporter.section(f"storms, DB_ROUTER_STORMS_SEED={SEED}")
-        width = max(len(name) for name, _ in _table)
-        for name, figures in _table:
-            terminalreporter.write_line(f"{name:{width}}  {figures}")
+    """Print the worst of each storm's runs, as a table that documentation can take over."""
+    if not _table:
+        return
+    rows = [COLUMNS, *(_row(*key, *_table[key]) for key in _table)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    line = ["=" * width for width in widths]
+    terminalreporter.section(f"storms, the worst of their runs, DB_ROUTER_STORMS_SEED={SEED}")
+    for row in (line, rows[0], line, *rows[1:], line):
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line("  ".join(cells).rstrip())
+
+
+def _row(storm: str, stack: str, most_extra: int, runs: list[Figures]) -> tuple[str, ...]:
+    worst = {name: max(asdict(run)[name] for run in runs) for name in asdict(runs[0])}
+    extra = f"{worst['extra']} ({most_extra})"
+    times = (f"{worst[name]:.1f}" for name in ("seconds", "call"))
+    return storm, stack, str(len(runs)), str(worst["lost"]), extra, str(worst["stuck"]), *times
 
 
 @pytest.fixture(scope="package", params=STACKS)
@@ -72,10 +94,13 @@ def passed(storm: Storm, request: pytest.FixtureRequest) -> Callable[..., Figure
     To be called at once after the last fault. ``extra`` is how many SMS may at most be sent
     twice.
     """
+    name = request.node.originalname.removeprefix("test_").replace("_", " ")
+    params = {**request.node.callspec.params, "servers_and_web": "", "seed": ""}
+    name = ", ".join(filter(None, [name, *params.values()]))
 
     def passed(extra: int = 0) -> Figures:
         figures = storm.end()
-        _table.append((request.node.name, figures))
+        _table.setdefault((name, storm.stack), (extra, []))[1].append(figures)
         assert (figures.lost, figures.stuck) == (0, 0), figures
         assert figures.extra <= extra, figures
         assert figures.seconds <= SOON, figures

@@ -57,6 +57,8 @@ class Figures:
     stuck: int
     #: From the last fault until nothing was left to be done.
     seconds: float
+    #: The longest that it took the project to answer whoever asked it for something.
+    call: float
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value:.3g}" for name, value in asdict(self).items())
@@ -87,6 +89,10 @@ class Storm(Project):
         self._expected: Counter[tuple[str, str]] = Counter()
         #: What was asked for in vain; it may have been stored all the same.
         self._perhaps: Counter[tuple[str, str]] = Counter()
+        #: How long each call took, in seconds.
+        self._calls: list[float] = []
+        #: How far the gateway's log was read, in bytes, and how many lines that were.
+        self._read = self._accepted = 0
 
     def create(self) -> None:
         """Start the servers, and create the database with its tables."""
@@ -108,8 +114,10 @@ class Storm(Project):
         self._ask("/forget/")
         self.broker_server.empty()
         self.gateway.log.unlink(missing_ok=True)
+        self._read = self._accepted = 0
         self._expected.clear()
         self._perhaps.clear()
+        self._calls.clear()
 
     # Workers
 
@@ -169,19 +177,31 @@ class Storm(Project):
         self._expect(wanted, lambda: self.post_sms(identity, f"ping {number}"))
 
     def _expect(self, wanted: list[tuple[str, str]], ask: Callable[[], object]) -> None:
+        start = time.monotonic()
         try:
             ask()
         except OSError:
             self._perhaps.update(wanted)
             raise
+        finally:
+            self._calls.append(time.monotonic() - start)
         self._expected.update(wanted)
 
     # What came of it
 
+    def longest_call(self) -> float:
+        """Return the longest that anybody who asked for something waited, in seconds."""
+        return max(self._calls, default=0.0)
+
     def progress(self) -> int:
         """Return how many SMS the gateway was given."""
-        log = self.gateway.log
-        return log.read_bytes().count(b"\n") if log.exists() else 0
+        if self.gateway.log.exists():
+            with self.gateway.log.open("rb") as log:
+                log.seek(self._read)
+                new = log.read()
+            self._read += len(new)
+            self._accepted += new.count(b"\n")
+        return self._accepted
 
     def until(self, look: Callable[[], Any], patience: float = LATE) -> None:
         """Look until there is something to be seen."""
@@ -224,6 +244,7 @@ class Storm(Project):
             extra=(accepted - self._expected - self._perhaps).total(),
             stuck=self._stuck(self.counts()) or int(not whole),
             seconds=seconds,
+            call=self.longest_call(),
         )
 
     def _stuck(self, counts: dict[str, Any] | None) -> int:

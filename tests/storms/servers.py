@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -153,6 +153,10 @@ class Server(ABC):
         )
 
 
+#: Executes a statement, and returns its rows.
+Execute = Callable[[str], list[tuple[Any, ...]]]
+
+
 class Database(Server):
     """A database server."""
 
@@ -164,8 +168,17 @@ class Database(Server):
         """Return the environment that :mod:`tests.settings` reads."""
 
     @abstractmethod
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+    @contextmanager
+    def connect(self, database: str | None = None) -> Iterator[Execute]:
+        """Let the body execute statements on one connection of the administrator.
+
+        :param database: in which database; else in one that is always there, or in none.
+        """
+
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Execute a statement as its administrator; return the rows."""
+        with self.connect(database) as execute:
+            return execute(statement)
 
     @abstractmethod
     def create_database(self) -> None:
@@ -177,6 +190,19 @@ class Database(Server):
         """Have the project's writes refused in the body."""
 
     @abstractmethod
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Let the project's tables grow a little in the body, and then no more."""
+
+    @abstractmethod
+    def waiting(self) -> int:
+        """Return how many transactions wait for a lock."""
+
+    @abstractmethod
+    def deadlocks(self) -> int:
+        """Return how many deadlocks it has ended."""
+
+    @abstractmethod
     def cut(self) -> None:
         """Cut all its connections."""
 
@@ -184,15 +210,21 @@ class Database(Server):
         self.execute("SELECT 1")
 
 
+#: Size of a file of PostgreSQL's log in MB: the smallest there is, so that a limit may stop tables
+#: at that size and still not the log, whose failure would end the server.
+SEGMENT = 1
+
+
 class PostgreSQL(Database):
     name = "postgresql"
-    programs = ("initdb", "postgres")
+    programs = ("initdb", "postgres", "prlimit")
     account = "postgres"
     #: "Immediate" shutdown: without saying good-bye, and to be recovered from the log.
     CRASH = signal.SIGQUIT
 
     def install(self) -> None:
-        self.run("initdb", "--pgdata=data", "--username=postgres", "--auth=trust", "--no-sync")
+        options = "--username=postgres", "--auth=trust", "--no-sync", f"--wal-segsize={SEGMENT}"
+        self.run("initdb", "--pgdata=data", *options)
 
     def command(self) -> list[str]:
         options = "-D", "data", "-p", str(self.port), "-h", "127.0.0.1", "-k", ""
@@ -207,13 +239,19 @@ class PostgreSQL(Database):
             "PGUSER": "postgres",
         }
 
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+    @contextmanager
+    def connect(self, database: str | None = None) -> Iterator[Execute]:
         import psycopg
 
-        where = {"host": "127.0.0.1", "port": self.port, "user": "postgres", "dbname": "postgres"}
+        where = {"host": "127.0.0.1", "port": self.port, "user": "postgres"}
+        where["dbname"] = database or "postgres"
         with psycopg.connect(**where, connect_timeout=PATIENCE, autocommit=True) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+
+            def execute(statement: str) -> list[tuple[Any, ...]]:
+                cursor = connection.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+            yield execute
 
     def create_database(self) -> None:
         self.execute(f"CREATE DATABASE {self.database}")
@@ -228,6 +266,36 @@ class PostgreSQL(Database):
         finally:
             self.execute(f"{setting} = off")
             self.cut()
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        # of what earlier storms have left, nothing is to be filled again
+        self.execute("VACUUM FULL", self.database)
+        self._limit(f"{SEGMENT * 2**20}")
+        try:
+            yield
+        finally:
+            self._limit("unlimited")
+
+    def _limit(self, size: str) -> None:
+        """Limit the size of files, in bytes, that the processes of new connections write."""
+        assert self._process is not None
+        # by its own account, which needs no privilege for that
+        self.run("prlimit", f"--pid={self._process.pid}", f"--fsize={size}:")
+        self.cut()
+
+    def waiting(self) -> int:
+        ((count,),) = self.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            f" WHERE datname = '{self.database}' AND wait_event_type = 'Lock'"
+        )
+        return count
+
+    def deadlocks(self) -> int:
+        ((count,),) = self.execute(
+            f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{self.database}'"
+        )
+        return count
 
     def cut(self) -> None:
         self.execute(
@@ -261,6 +329,9 @@ class MariaDB(Database):
             f"--pid-file={self.folder / 'pid'}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
+            # all tables in one file, for which there is only so much room
+            "--innodb-file-per-table=OFF",
+            "--innodb-data-file-path=ibdata1:12M:autoextend:max:96M",
         ]
 
     def settings(self) -> dict[str, str]:
@@ -273,16 +344,23 @@ class MariaDB(Database):
             "MARIADB_PASSWORD": "",
         }
 
-    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+    @contextmanager
+    def connect(self, database: str | None = None) -> Iterator[Execute]:
         import pymysql
 
-        where = {"host": "127.0.0.1", "port": self.port, "user": "root", "ssl_disabled": True}
+        where = {"host": "127.0.0.1", "port": self.port, "user": "root", "database": database}
         with (
-            pymysql.connect(**where, connect_timeout=PATIENCE, autocommit=True) as connection,
+            pymysql.connect(
+                **where, ssl_disabled=True, connect_timeout=PATIENCE, autocommit=True
+            ) as connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute(statement)
-            return list(cursor.fetchall())
+
+            def execute(statement: str) -> list[tuple[Any, ...]]:
+                cursor.execute(statement)
+                return list(cursor.fetchall())
+
+            yield execute
 
     def create_database(self) -> None:
         self.execute(f"CREATE DATABASE {self.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
@@ -296,6 +374,31 @@ class MariaDB(Database):
             yield
         finally:
             self.execute("SET GLOBAL read_only = OFF")
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        import pymysql
+
+        self.execute("CREATE TABLE filler (bytes VARBINARY(4000))", self.database)
+        try:
+            for rows in (1000, 100, 10, 1):
+                insert = f"INSERT INTO filler SELECT REPEAT('x', 4000) FROM seq_1_to_{rows}"
+                with suppress(pymysql.OperationalError), self.connect(self.database) as execute:
+                    while True:
+                        execute(insert)
+            yield
+        finally:
+            self.execute("DROP TABLE filler", self.database)
+
+    def waiting(self) -> int:
+        ((count,),) = self.execute(
+            "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+        )
+        return count
+
+    def deadlocks(self) -> int:
+        ((_, count),) = self.execute("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
+        return int(count)
 
     def cut(self) -> None:
         self.execute(f"KILL USER {self.user}@localhost")

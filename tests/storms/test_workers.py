@@ -16,6 +16,7 @@ SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"
 Passed = Callable[..., object]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_workers_are_killed(storm: Storm, passed: Passed, pool: str) -> None:
     recipients, kills = size(1000, 3000), size(2, 4)
@@ -32,6 +33,7 @@ def test_workers_are_killed(storm: Storm, passed: Passed, pool: str) -> None:
     passed(extra=kills * PROCESSES * BATCH_SIZE)
 
 
+@pytest.mark.table
 def test_every_task_is_delivered_four_times(storm: Storm, passed: Passed) -> None:
     settings = {"DJANGO_SETTINGS_MODULE": "tests.storms.project_that_repeats.settings"}
     recipients = size(610, 3050)
@@ -44,6 +46,7 @@ def test_every_task_is_delivered_four_times(storm: Storm, passed: Passed) -> Non
     passed()
 
 
+@pytest.mark.table
 def test_many_messages_end_on_many_processes(storm: Storm, passed: Passed) -> None:
     storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="0")
 
@@ -85,7 +88,7 @@ def test_new_workers_take_over_from_those_that_are_stopped(storm: Storm, passed:
 
 
 def test_call_that_takes_longer_than_the_visibility_timeout(storm: Storm, passed: Passed) -> None:
-    storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="12")
+    storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="9")
 
     storm.send(2 * BATCH_SIZE)
 

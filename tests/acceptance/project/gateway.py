@@ -33,7 +33,10 @@ class Gateway:
 
     def take(self, message_id: int, identities: list[str], text: str) -> list[str]:
         """Write down some numbers, and return those that are refused."""
-        known = {(record.message_id, record.identity) for record in self.records()}
+        known = set()
+        # the whole log: only for those of whom it has something to tell
+        if any(identity.startswith(REFUSED_ONCE) for identity in identities):
+            known = {(record.message_id, record.identity) for record in self.records()}
         records = []
         for identity in identities:
             refused = identity.startswith(REFUSED_ALWAYS) or (
