@@ -57,7 +57,7 @@ CHUNK = 5000
 WINDOW = 4
 #: A batch that a worker took so soon gives two others their turn: workers have time. In seconds.
 SHORT_WAIT = 0.1
-#: One that waited so long gives none its turn, if more are waiting: who texts in waits as long.
+#: One that waited so long gives none its turn, if enough are waiting: who texts in waits as long.
 LONG_WAIT = 0.3
 #: How long a task goes on with other batches, in seconds: who texts in waits for that, too.
 MOMENT = 0.1
@@ -460,7 +460,16 @@ def replies() -> Replies | None:
 
 def _take_inbound(message_id: int) -> Message | None:
     claim = Message.objects.take_inbound(message_id)
-    return Message.objects.filter(pk=message_id, claim=claim).first() if claim else None
+    if claim is None:
+        return None
+    rows = Transmission.objects.filter(message=message_id, message__claim=claim)
+    rows = rows.select_related("message", "connection__backend", "connection__contact")
+    stored = list(rows.order_by("pk"))
+    if not stored:  # connections may have been deleted
+        return Message.objects.filter(pk=message_id, claim=claim).first()
+    dbm = stored[0].message
+    dbm.stored_rows = stored
+    return dbm
 
 
 def _run_apps(router: Router, dbm: Message, fields: dict[str, Any] | None) -> None:
@@ -853,9 +862,9 @@ class _End:
         if self.batch.gave_turn or self.batch.whole:
             return []
         waiting = waiting.filter(message=self.dbm)
-        # each of those that wait for a worker gives a turn in the end: so there is always one
         turns = self.turns
-        if not turns and not waiting.told().filter(gave_turn=False).exists():
+        # each of those that wait for a worker gives a turn in the end: so there is always one
+        if not turns and waiting.told().filter(gave_turn=False)[:WINDOW].count() < WINDOW:
             turns = 1
         return waiting.order_by("first_id").give_turns(turns, claim)
 

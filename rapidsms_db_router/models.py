@@ -73,7 +73,8 @@ class Message(models.Model):
     #: What a repetition of this inbound message would have too; see :func:`repetition_key`.
     repetition_key = models.CharField(max_length=64, null=True, editable=False, unique=True)  # noqa: DJ001
 
-    #: Its transmissions, if it has just been stored and they are few.
+    #: Its transmissions with their connections, if it has just been stored, or taken to be
+    #: processed, and they are few.
     stored_rows: list[Transmission] | None = None
     #: Where replies to it go, while it is being processed.
     replies: Any = None

@@ -266,7 +266,9 @@ class DatabaseRouter(BlockingRouter):
         :returns: an object of the class the message was made with.
         """
         connections: list[Connection] = []
-        if fetch_connections:
+        if fetch_connections and dbm.stored_rows is not None:
+            connections = [row.connection for row in dbm.stored_rows]
+        elif fetch_connections:
             found = Connection.objects.filter(transmissions__message=dbm)
             found = found.select_related("backend", "contact")
             connections = list(found.order_by("transmissions__pk"))
