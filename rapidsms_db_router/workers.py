@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_init
 from django.conf import settings
 from django.core.signals import setting_changed
-from django.db import connections
+from django.db import Error, connections
 from django.dispatch import receiver
 from kombu.utils.compat import detect_environment
 from rapidsms.router import get_router
@@ -85,7 +85,8 @@ def _take_out() -> None:
     moment = time.monotonic()
     worn = moment - opened > LONGEST_KEPT
     if worn or (moment - used > TRUSTED_FOR and not connection.is_usable()):
-        connection.close()
+        with suppress(Error):
+            connection.close()
         opened = moment
     _kept.opened = opened
     connections[alias()] = connection
