@@ -3,7 +3,7 @@
 A crash point is where what has happened so far may differ, for others, from what had happened at
 the point before: before each statement to the database, before and after each commit, before a
 call of the gateway and after the gateway has accepted. A statement outside a transaction commits
-by itself; that nothing follows it is the point before the next statement.
+by itself.
 
 The child is forked, so that it costs milliseconds, and leaves by ``os._exit``: no ``finally``, no
 rollback, no closing of connections, as after SIGKILL. The broker is in its memory and dies too.
@@ -130,7 +130,10 @@ def _watched() -> ExitStack:
 
     def statement(execute: Callable[..., Any], sql: str, *more: Any) -> Any:
         crash_point(f"before {' '.join(sql.split())[:100]}")
-        return execute(sql, *more)
+        result = execute(sql, *more)
+        if not connection.in_atomic_block and sql.startswith(("INSERT", "UPDATE", "DELETE")):
+            crash_point(COMMITTED)  # by itself
+        return result
 
     def watched_commit() -> None:
         crash_point(COMMITTING)
