@@ -51,7 +51,10 @@ def _slow_service(settings, monkeypatch, slow):
 
     class App(AppBase):
         def handle(self, msg):
-            slow()
+            if msg.text == "answer":
+                msg.respond("slowly")
+            else:
+                slow()
             return True
 
     settings.DB_ROUTER_VISIBILITY_TIMEOUT = TIMEOUT
@@ -61,12 +64,18 @@ def _slow_service(settings, monkeypatch, slow):
 
 
 @pytest.mark.parametrize(
-    ("model", "store", "status"), [(Batch, send, "S"), (Message, receive, "R")], ids=["out", "in"]
+    ("model", "store", "text", "statuses"),
+    [
+        (Batch, send, "text", "S"),
+        (Message, receive, "text", "R"),
+        (Message, receive, "answer", "RS"),
+    ],
+    ids=["out", "in", "reply"],
 )
 def test_what_takes_longer_than_the_visibility_timeout_is_left_to_who_is_at_it(
-    worker, person, slow, model, store, status
+    worker, person, slow, model, store, text, statuses
 ):
-    store("text", person)
+    store(text, person)
     (task,) = worker.take()
 
     def run():
@@ -92,8 +101,8 @@ def test_what_takes_longer_than_the_visibility_timeout_is_left_to_who_is_at_it(
 
     assert slow.calls == 1
     assert worker.take() == []
-    assert Message.objects.get().status == status
-    assert Message.objects.get().due is None
+    stored = Message.objects.order_by("pk").values_list("status", "due")
+    assert list(stored) == [(status, None) for status in statuses]
 
 
 def test_a_heart_goes_on_beating_after_the_database_was_away(person, monkeypatch, settings):

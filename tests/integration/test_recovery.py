@@ -138,6 +138,57 @@ def test_what_its_worker_had_taken_and_not_begun_is_sent_even_if_nobody_may_get_
     assert_done(message, "SSSS")
 
 
+@pytest.fixture
+def reply(worker, person, monkeypatch):
+    """A reply that was stored by a worker which died before it could send it."""
+    with monkeypatch.context() as dying:
+        dying.setattr(delivery.Replies, "send", lambda replies: iter(()))
+        stored_inbound(worker, person)
+        worker.work()
+    reply = Message.objects.get(direction=Direction.OUTGOING)
+    assert statuses(reply) == "PP"
+    return reply
+
+
+def test_a_reply_that_its_worker_is_sending_is_left_to_it(worker, reply):
+    before = everything()
+    assert recover().counts() == NOTHING
+    assert everything() == before
+
+
+def test_a_reply_whose_worker_died_is_sent(worker, reply, calls):
+    let_dates_pass()
+    before = everything()
+    assert recover(dry_run=True).counts() == found(resent=1)
+    assert everything() == before
+    with worker.commit():
+        assert recover().counts() == found(resent=1)
+    worker.work()
+    assert [call.text for call in calls] == ["pong"]
+    assert_done(reply, "SS")
+    assert reply.claim is None
+
+
+def test_a_reply_whose_worker_died_is_given_up_where_nobody_may_get_it_twice(
+    worker, reply, calls, installed_backends
+):
+    installed_backends["phones"]["router.db.after_crash"] = "error"
+    let_dates_pass()
+    assert recover().counts() == found(given_up=1)
+    worker.work()
+    assert calls == []
+    assert_done(reply, "EE")
+    assert set(reply.transmissions.values_list("error", "claim")) == {(OUTCOME_UNKNOWN, None)}
+
+
+def test_a_reply_that_was_sent_by_a_worker_that_died_then_is_s(worker, reply, calls):
+    Transmission.objects.filter(message=reply).update(status=Status.SENT, claim=None)
+    let_dates_pass()
+    recover()
+    assert worker.work() == calls == []
+    assert_done(reply, "SS")
+
+
 def test_a_retry_that_the_broker_forgot_is_made(worker, people, calls, installed_backends):
     installed_backends["phones"] = {"ENGINE": "tests.service.backends.FailingBackend"}
     installed_backends["phones"]["failures"] = 1
