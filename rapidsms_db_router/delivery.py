@@ -853,11 +853,11 @@ class _End:
 
     def _give_turns(self, limit: int | None) -> list[Batch]:
         """Have others take the place of this batch; one of them in this very process, if it may."""
-        waiting = Batch.objects.filter(backend=self.backend.pk).select_related("backend", "message")
+        waiting = Batch.objects.filter(backend=self.backend.pk)
         claim = uuid.uuid4() if self.go_on else None
         if limit is not None:
             # of several broadcasts the one that has come less far, and a reply before them all
-            line = waiting.order_by("number", "pk")
+            line = waiting.select_related("backend", "message").order_by("number", "pk")
             return line.give_turns(limit - waiting.under_way(), claim)
         if self.batch.gave_turn or self.batch.whole:
             return []
@@ -866,7 +866,10 @@ class _End:
         # each of those that wait for a worker gives a turn in the end: so there is always one
         if not turns and waiting.told().filter(gave_turn=False)[:WINDOW].count() < WINDOW:
             turns = 1
-        return waiting.order_by("first_id").give_turns(turns, claim)
+        given = waiting.order_by("first_id").give_turns(turns, claim)
+        for batch in given:
+            batch.message, batch.backend = self.dbm, self.backend  # as they are known here
+        return given
 
     def _mark_errored(self) -> None:
         messages = Message.objects.filter(pk=self.dbm.pk)
