@@ -963,24 +963,22 @@ def resend(
 
 
 def _resend(message_id: int, ids: list[int], at_once: bool) -> int:
-    dbm = Message.objects.filter(pk=message_id).first()
-    if dbm is None:
-        return 0
+    chunks = [ids[start : start + FEW] for start in range(0, len(ids), FEW)]
+    rows = [Transmission.objects.filter(pk__in=chunk) for chunk in chunks]
     moved = 0
-
-    def groups() -> Iterator[Group]:
-        nonlocal moved
-        chunks = iter(ids)
-        while chunk := list(islice(chunks, FEW)):
-            rows = Transmission.objects.filter(pk__in=chunk)
-            moved += rows.filter(status=Status.ERRORED).update(
+    with transaction.atomic(using=alias()):
+        # also a lock: of two who ask at the same time one finds nothing to be moved
+        Message.objects.filter(pk=message_id).update(due=lease())
+        dbm = Message.objects.filter(pk=message_id).first()
+        for some in rows:
+            moved += some.filter(status=Status.ERRORED).update(
                 status=Status.QUEUED, attempts=0, next_try=None, updated=now()
             )
-            yield from rows.filter(status=Status.QUEUED).groups()
-
-    with transaction.atomic(using=alias()):
-        Message.objects.filter(pk=message_id).update(due=lease())
-        plan_again(dbm, groups(), at_once=at_once)
+        if dbm is None or not moved:
+            transaction.set_rollback(True, using=alias())
+            return 0
+        queued = (some.filter(status=Status.QUEUED).groups() for some in rows)
+        plan_again(dbm, chain.from_iterable(queued), at_once=at_once)
         dbm.set_status()
     return moved
 

@@ -43,7 +43,7 @@ def only_on(vendor):
         ("55P03", True),  # lock not available
         ("57P01", True),  # admin shutdown
         ("57P03", True),  # cannot connect now: it starts
-        ("53100", False),  # disk full
+        ("53100", True),  # disk full
         ("58030", False),  # I/O error
         ("22001", False),  # too long
         ("23505", False),  # not unique
@@ -70,7 +70,7 @@ def test_a_connection_cut_by_postgresql_passes():
         (1205, True),  # lock wait timeout
         (1213, True),  # deadlock
         (1053, True),  # shutdown
-        (1021, False),  # disk full
+        (1021, True),  # disk full
         (1045, False),  # access denied
         (1062, False),  # duplicate key
         (1146, False),  # no such table
