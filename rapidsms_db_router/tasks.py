@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task, current_app, shared_task
 from celery.result import AsyncResult
+from django.db import InterfaceError, OperationalError
 from rapidsms.router import get_router
 
-from rapidsms_db_router import celeryapp, conf, delivery, workers
+from rapidsms_db_router import celeryapp, conf, delivery, retries, workers
 from rapidsms_db_router.delivery import Ended
 from rapidsms_db_router.models import Batch, Message
+from rapidsms_db_router.transient import is_transient
 
 if TYPE_CHECKING:
     from rapidsms_db_router.router import DatabaseRouter
@@ -34,11 +36,22 @@ class RouterTask(Task):
     reject_on_worker_lost = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task; in a worker, with the connection to the database that it keeps."""
+        """Run the task; in a worker, with the connection to the database that it keeps.
+
+        Should the database be away, the task comes again soon.
+        """
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
-        with workers.connected():
-            return self.run(*args, **kwargs)
+        try:
+            with workers.connected():
+                return self.run(*args, **kwargs)
+        except (InterfaceError, OperationalError) as exc:
+            if self.request.is_eager or not is_transient(exc):
+                raise
+            logger.warning("task_put_off task=%s error=%s", self.name, type(exc).__name__)
+        # outside, since Celery logs what it is raised from, in which there may be anything
+        wait = retries.delay(self.request.retries + 1, DATABASE_AWAY)
+        raise self.retry(countdown=wait, max_retries=None)
 
     def apply_async(self, *args: Any, **options: Any) -> AsyncResult:
         """Publish the task, or fail soon: what it is about is stored, so nobody has to wait."""
@@ -51,6 +64,8 @@ class RouterTask(Task):
             return super().apply_async(*args, **options)
 
 
+#: When a task comes again that found no database, in seconds; each time twice as long.
+DATABASE_AWAY = 1.0
 #: One more try after a connection that the broker had closed in the meantime.
 PUBLISH_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from django.db import OperationalError, connection
 from django.utils.timezone import now
 from rapidsms.errors import MessageSendingError
-from rapidsms.router import send
+from rapidsms.router import receive, send
 
 from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.models import Message, Transmission
@@ -183,6 +184,32 @@ def test_a_backend_that_is_not_installed_errs_without_a_retry(worker, people, ca
     for row in rows:
         assert row.error.startswith("BackendNotConfigured: Backend 'phones' is not in INSTALLED")
         assert row.next_try is None
+
+
+# The database is away
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["in", "out"])
+def test_a_task_that_finds_no_database_comes_again_soon(worker, people, calls, what, caplog):
+    (person,) = people(1)
+    with worker.commit():
+        receive("ping", person) if what == "in" else send("pong", person)
+    (task,) = worker.take()
+
+    def away(*_):
+        raise OperationalError("database is locked: +254700000000")
+
+    with connection.execute_wrapper(away):
+        worker.run(task)
+    (again,) = worker.take()
+    assert (again.name, again.kwargs) == (task.name, task.kwargs)
+    assert again.eta is not None
+    assert "task_put_off" in caplog.text
+    assert "+254700000000" not in caplog.text
+    assert calls == []
+    worker.run(again)
+    assert [call.text for call in calls] == ["pong"]
 
 
 # Tasks called directly
