@@ -34,7 +34,7 @@ def insert_for_queryset(message: Message, recipients: QuerySet[Connection]) -> i
     if not query.is_sliced:
         query.clear_ordering(force=True)
     # a join may find the same connection many times; one table alone does not
-    alone = not query.combinator and len(query.alias_map) <= 1
+    alone = len(query.alias_map) <= 1
     try:
         sql, params = query.get_compiler(connection.alias).as_sql()
     except EmptyResultSet:

@@ -220,7 +220,8 @@ def _insert_transmissions(
     message: Message, found: Iterable[Connection], claim: uuid.UUID | None
 ) -> int:
     """Insert a transmission for each connection, once; return how many there are."""
-    if isinstance(found, QuerySet):
+    # what a union calls its columns differs from one Django to the next
+    if isinstance(found, QuerySet) and not found.query.combinator:
         return bulk.insert_for_queryset(message, found)
     walk = iter(found)
     few = list(islice(walk, FEW + 1))

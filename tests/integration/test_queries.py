@@ -111,7 +111,10 @@ def test_a_batch_that_fails_counts_no_rows_of_others(
         worker.run(first)
     assert Message.objects.get().status == "E"
     assert queries.count <= 11
-    assert not any("COUNT" in query["sql"] for query in queries.captured_queries)
+    assert not any(
+        'COUNT("rapidsms_db_router_transmission"' in query["sql"]
+        for query in queries.captured_queries
+    )
 
 
 def test_an_iterator_is_never_held_as_a_whole(worker, crowd):

@@ -225,12 +225,12 @@ def test_who_died_in_flight_does_not_keep_others_out_for_ever(
 def test_a_backend_with_a_queue_of_its_own_has_its_tasks_there(
     worker, people, installed_backends, calls
 ):
-    installed_backends["slow"] = installed_backends["phones"] | {"router.db.queue": "slow"}
+    installed_backends["slow"] = installed_backends["phones"] | {"router.db.queue": "lane"}
     message = broadcast(worker, [*people(1), *people(1, "slow")])
     worker.work()
     assert [call.backend for call in calls] == ["phones"]
     with current_app.connection_for_read() as broker:
-        queue = broker.SimpleQueue("slow", no_ack=True)
+        queue = broker.SimpleQueue("lane", no_ack=True)
         kwargs = queue.get_nowait().payload[1]
         queue.close()
     (batch,) = message.batches.all()
