@@ -31,8 +31,7 @@ def insert_for_queryset(message: Message, recipients: QuerySet[Connection]) -> i
     """Insert a transmission, Q, for each connection a QuerySet selects; return how many."""
     connection = _connection()
     query = recipients.using(connection.alias).values("id").query
-    if not query.is_sliced:
-        query.clear_ordering(force=True)
+    query.clear_ordering()  # unless it decides what is selected
     # a join may find the same connection many times; one table alone does not
     alone = len(query.alias_map) <= 1
     try:

@@ -106,9 +106,10 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
 
     def named(self, ids: Collection[int]) -> TransmissionQuerySet:
         """Select by primary keys, as a range where they are one: that is most often so."""
-        if len(ids) > 1 and (last := max(ids)) - (first := min(ids)) + 1 == len(ids):
+        unique = set(ids)
+        if len(unique) > 1 and (last := max(unique)) - (first := min(unique)) + 1 == len(unique):
             return self.filter(pk__range=(first, last))
-        return self.filter(pk__in=ids)
+        return self.filter(pk__in=unique)
 
     def take(self, claim: uuid.UUID | None, message_id: int, ids: Collection[int]) -> list[Taken]:
         """Move what is takeable of ``ids`` from Q or E to P, and return what this call moved.

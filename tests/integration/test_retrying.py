@@ -225,6 +225,13 @@ def test_a_direct_call_sends(worker, people, calls):
     assert refreshed(message, *rows) == "SSSS"
 
 
+def test_a_direct_call_that_names_a_row_twice_sends_to_no_other(worker, people, calls):
+    message, rows = broadcast(worker, people)
+    first, _, last = (row.pk for row in rows)
+    send_transmissions(rows[0].connection.backend_id, message.pk, [first, first, last])
+    assert refreshed(message, *rows) == "PSQS"
+
+
 def test_a_direct_call_raises_what_failed(worker, people, installed_backends):
     installed_backends["phones"] = refusing("+254700000001")
     message, rows = broadcast(worker, people)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 from rapidsms.messages.outgoing import OutgoingMessage
-from rapidsms.models import Connection
+from rapidsms.models import Connection, Contact
 from rapidsms.router import get_router, send
 
 from rapidsms_db_router.models import Message, Transmission
@@ -40,8 +41,8 @@ def test_send_takes_connections_in_every_shape(people, calls, shape):
     people(4)
     for _ in range(2):  # for the join: each connection is in it twice
         old = Message.objects.create(direction="O", text="old", status="S")
-        for connection in Connection.objects.all():
-            Transmission.objects.create(message=old, connection=connection, status="S")
+        for recipient in Connection.objects.all():
+            Transmission.objects.create(message=old, connection=recipient, status="S")
     msg = send("news", shape())
     dbm = msg.database_message
     assert sorted(calls[0].identities) == numbers(4)
@@ -54,6 +55,16 @@ def test_send_takes_part_of_a_slice(people, calls):
     people(4)
     send("news", Connection.objects.order_by("identity")[1:3])
     assert calls[0].identities == numbers(3)[1:]
+
+
+def test_send_takes_the_connections_that_an_order_chooses(people, calls):
+    if connection.vendor != "postgresql":
+        pytest.skip("has no DISTINCT ON")
+    contact = Contact.objects.create()
+    Connection.objects.filter(pk__in=[person.pk for person in people(4)]).update(contact=contact)
+    newest = Connection.objects.order_by("contact", "-identity").distinct("contact")
+    send("news", newest)
+    assert calls[0].identities == numbers(4)[3:]
 
 
 def test_send_takes_one_connection(person, calls):
