@@ -11,12 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connections, router
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from rapidsms.models import Connection
 
 from rapidsms_db_router.choices import Status
+from rapidsms_db_router.database import alias, connection
 from rapidsms_db_router.models import Batch, Message, Transmission
 
 #: What makes a JSON list of a column.
@@ -29,13 +28,12 @@ JSON_LISTS = {
 
 def insert_for_queryset(message: Message, recipients: QuerySet[Connection]) -> int:
     """Insert a transmission, Q, for each connection a QuerySet selects; return how many."""
-    connection = _connection()
-    query = recipients.using(connection.alias).values("id").query
+    query = recipients.using(alias()).values("id").query
     query.clear_ordering()  # unless it decides what is selected
     # a join may find the same connection many times; one table alone does not
     alone = len(query.alias_map) <= 1
     try:
-        sql, params = query.get_compiler(connection.alias).as_sql()
+        sql, params = query.get_compiler(alias()).as_sql()
     except EmptyResultSet:
         return 0
     chosen = f"SELECT {'' if alone else 'DISTINCT'} found.id FROM ({sql}) found"
@@ -63,7 +61,7 @@ def _insert(message: Message, chosen: str, params: Sequence[Any]) -> int:
         f" SELECT m.id, chosen.id, '{Status.QUEUED.value}', m.date, m.updated, '', 0"
         f" FROM ({chosen}) chosen, {_table(Message)} m WHERE m.id = %s"
     )
-    with _connection().cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(sql, (*params, message.pk))
         count: int = cursor.rowcount
     return count
@@ -84,7 +82,6 @@ def insert_batches(
     :param window: how many batches of each backend are due; when, the message says.
     :param at_once: primary keys of backends of which all are due; ``None`` for all backends.
     """
-    connection = _connection()
     most = str(int(size))
     if sizes:
         own = " ".join(f"WHEN {int(key)} THEN {int(value)}" for key, value in sizes.items())
@@ -95,7 +92,7 @@ def insert_batches(
     sql = (
         f"INSERT INTO {_table(Batch)} (message_id, backend_id, transmission_ids,"
         " first_id, number, due, called, calls, whole, gave_turn, errored)"
-        f" SELECT m.id, chosen.backend_id, {JSON_LISTS[connection.vendor]}, MIN(chosen.id),"
+        f" SELECT m.id, chosen.backend_id, {JSON_LISTS[connection().vendor]}, MIN(chosen.id),"
         f" chosen.number, CASE WHEN {due} THEN m.due END, CASE WHEN {due} THEN m.updated END,"
         f" CASE WHEN {due} THEN 1 ELSE 0 END, FALSE, FALSE, FALSE"
         " FROM (SELECT placed.id, placed.backend_id,"
@@ -109,13 +106,9 @@ def insert_batches(
         " GROUP BY m.id, m.due, m.updated, chosen.backend_id, chosen.number"
         " ORDER BY chosen.number, chosen.backend_id"
     )
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(sql, (message.pk, message.pk))
 
 
-def _connection() -> BaseDatabaseWrapper:
-    return connections[router.db_for_write(Message)]
-
-
 def _table(model: type[Model]) -> str:
-    return _connection().ops.quote_name(model._meta.db_table)
+    return connection().ops.quote_name(model._meta.db_table)

@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
 from rapidsms_db_router import conf
-from rapidsms_db_router.delivery import alias
+from rapidsms_db_router.database import alias
 
 ID = "rapidsms_db_router."
 ROUTER = "rapidsms_db_router.DatabaseRouter"

@@ -10,8 +10,9 @@ import datetime
 import time
 
 from django.conf import settings
-from django.db import connections, router
 from django.utils import timezone
+
+from rapidsms_db_router.database import connection
 
 #: How long to count before asking again, in seconds.
 TRUSTED_FOR = 3600.0
@@ -42,12 +43,9 @@ def now() -> datetime.datetime:
 
 
 def _ask() -> float:
-    from rapidsms_db_router.models import Message
-
-    connection = connections[router.db_for_write(Message)]
-    query = QUERIES.get(connection.vendor)
+    query = QUERIES.get(connection().vendor)
     if query is None:
         return time.time()
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(query)
         return float(cursor.fetchone()[0])

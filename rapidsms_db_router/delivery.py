@@ -19,14 +19,15 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any, Protocol
 
-from django.db import DatabaseError, IntegrityError, connections, router, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import QuerySet
 from rapidsms.models import Backend, Connection
 
-from rapidsms_db_router import bulk, conf, heartbeat, retries, signals
+from rapidsms_db_router import bulk, conf, database, heartbeat, retries, signals
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json, clean_text, narrow_text
 from rapidsms_db_router.clock import now
+from rapidsms_db_router.database import alias
 from rapidsms_db_router.errors import (
     BackendNotConfigured,
     InvalidConnection,
@@ -79,11 +80,6 @@ class Router(Protocol):
     def send_to_backend(
         self, backend_name: str, id_: Any, text: str, identities: list[str], context: dict[str, Any]
     ) -> None: ...
-
-
-def alias() -> str:
-    """Return the database that messages are written to."""
-    return router.db_for_write(Message)
 
 
 # Storing
@@ -173,7 +169,7 @@ def store(
 def _insert(message: Message, found: Iterable[Connection], claim: uuid.UUID | None) -> Message:
     """Insert a message with its transmissions; return it, or the one that it repeats."""
     # a reply is stored by us: an error is the end of the transaction around it
-    savepoint = claim is None or connections[alias()].vendor == "mysql"
+    savepoint = claim is None or database.connection().vendor == "mysql"
     while True:
         try:
             with transaction.atomic(using=alias(), savepoint=savepoint):
@@ -537,7 +533,7 @@ def _finish_inbound(dbm: Message, claim: uuid.UUID, status: Status, error: str =
 @contextmanager
 def contained() -> Iterator[None]:
     """Keep a database error in the body from spoiling a transaction around it."""
-    if connections[alias()].in_atomic_block:
+    if database.connection().in_atomic_block:
         with transaction.atomic(using=alias()):
             yield
     else:

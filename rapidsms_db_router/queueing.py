@@ -17,6 +17,7 @@ from rapidsms.router import get_router
 from rapidsms_db_router import conf, delivery
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.clock import now
+from rapidsms_db_router.database import alias
 from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.tasks import follow, publish, publish_inbound
 
@@ -71,7 +72,7 @@ def replies_together() -> Iterator[None]:
 
 def _after_storing(dbm: Message, ring: Ring) -> None:
     if not is_eager():
-        transaction.on_commit(lambda: _never_failing(dbm, ring), using=delivery.alias())
+        transaction.on_commit(lambda: _never_failing(dbm, ring), using=alias())
     elif (waiting := _waiting.get()) is not None:
         waiting.append(ring)
     else:

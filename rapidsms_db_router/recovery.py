@@ -23,6 +23,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router import conf, delivery, queueing, tasks
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clock import now
+from rapidsms_db_router.database import alias
 from rapidsms_db_router.models import Batch, Message, RecoveryTurn, Transmission
 from rapidsms_db_router.querysets import lease
 
@@ -115,7 +116,7 @@ def _recover_batch(batch: Batch, found: Found, dry_run: bool) -> None:
         if batch.claim is not None:
             lost = Transmission.objects.held(batch.claim, batch.transmission_ids).count()
     else:
-        with transaction.atomic(using=delivery.alias()):
+        with transaction.atomic(using=alias()):
             mine = Batch.objects.filter(pk=batch.pk, claim=batch.claim, due=batch.due)
             if not mine.update(
                 claim=None, due=_patience(batch.calls), called=now(), calls=F("calls") + 1
@@ -174,7 +175,7 @@ def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
     if unplanned.exists():
         found.statuses += 1
         if not dry_run:
-            with transaction.atomic(using=delivery.alias()):
+            with transaction.atomic(using=alias()):
                 told = queueing.plan(dbm) if mine.update(due=lease(), updated=now()) else []
             queueing.queue_outbound(dbm, told)
         return
@@ -193,7 +194,7 @@ def _recover_reply(dbm: Message, mine: QuerySet[Message], found: Found, dry_run:
     if dry_run:
         lost = Transmission.objects.held(dbm.claim, ids).count()
     else:
-        with transaction.atomic(using=delivery.alias()):
+        with transaction.atomic(using=alias()):
             if not mine.update(claim=None, due=lease(), updated=now()):
                 return
             lost = _let_go(dbm.claim, ids, resend)

@@ -20,6 +20,7 @@ from rapidsms.router.blocking import BlockingRouter
 from rapidsms_db_router import delivery, queueing
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json
+from rapidsms_db_router.database import alias
 from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.querysets import TransmissionQuerySet, lease
@@ -184,7 +185,7 @@ class DatabaseRouter(BlockingRouter):
         replies = delivery.replies()
         if replies is not None and (claim := replies.claim(msg.connections)):
             more["claim"] = claim
-        with transaction.atomic(using=delivery.alias(), savepoint=replies is None):
+        with transaction.atomic(using=alias(), savepoint=replies is None):
             dbm = self._store(Direction.OUTGOING, msg, **more)
             told = queueing.plan(dbm) if dbm.due and not dbm.claim else []
         msg.database_message = dbm

@@ -1,4 +1,4 @@
-"""Database errors that pass: deadlocks, locks, a server that restarts."""
+"""Database errors that pass: deadlocks, locks, a server that restarts, a full disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connections, router
+from django.db import InterfaceError, OperationalError
 
-from rapidsms_db_router.models import Message
+from rapidsms_db_router.database import connection
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 #: How long to go on trying to write, in seconds: a restart of the database and more.
 PATIENCE = 60.0
-#: Lock wait, deadlock, shutdown, no connection, connection lost.
+#: Lock wait, deadlock, shutdown, full disk or table, no connection, connection lost.
 MYSQL_CODES = {1021, 1053, 1114, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
-#: Connection exceptions, transaction rollback, operator intervention; too many connections, and
-#: lock not available.
+#: Connection exceptions, transaction rollback, operator intervention; full disk, too many
+#: connections, and lock not available.
 POSTGRESQL_CLASSES = ("08", "40", "57", "53100", "53300", "55P03")
 
 
@@ -47,7 +47,6 @@ def insist(write: Callable[[], T]) -> T:
     :raises OperationalError: (or ``InterfaceError``) if it still refuses after a minute, or at
         once inside another transaction, which only its owner can begin again.
     """
-    connection = connections[router.db_for_write(Message)]
     deadline = time.monotonic() + PATIENCE
     pause = 0.05
     while True:
@@ -55,12 +54,12 @@ def insist(write: Callable[[], T]) -> T:
             return write()
         except (InterfaceError, OperationalError) as err:
             if (
-                connection.in_atomic_block
+                connection().in_atomic_block
                 or not is_transient(err)
                 or time.monotonic() + pause > deadline
             ):
                 raise
             logger.warning("database_refused error=%s", type(err).__name__)
-            connection.close_if_unusable_or_obsolete()
+            connection().close_if_unusable_or_obsolete()
             time.sleep(pause)
             pause = min(pause * 2, 1.0)

@@ -16,7 +16,7 @@ from django.dispatch import receiver
 from kombu.utils.compat import detect_environment
 from rapidsms.router import get_router
 
-from rapidsms_db_router.delivery import alias
+from rapidsms_db_router.database import alias
 
 if TYPE_CHECKING:
     from rapidsms_db_router.router import DatabaseRouter
