@@ -346,7 +346,7 @@ def process_inbound(
     :param fields: used where the stored message has none.
     :param send_replies: send those replies that fit one call of their backend here and now, once
         all are stored: no task of their own has to wait for its turn.
-    :returns: how the calls of the backends ended.
+    :returns: how those replies ended that were not sent to everybody.
     """
     dbm = None
     replies = Replies(router) if send_replies else None
@@ -588,11 +588,8 @@ def send_batch(
     :param ids: primary keys of transmissions of one message to one backend.
     :param retry_at_once: make the next try due now, for those who cannot wait.
     """
-    found = _take_batch(backend_id, message_id, sorted(ids))
-    if found is None:
-        logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
-        return Ended()
-    return _send(router, *found, retry_at_once=retry_at_once)
+    found = _take_batch(backend_id, message_id, ids)
+    return _send(router, *found, retry_at_once=retry_at_once) if found else Ended()
 
 
 def send_batches(
@@ -604,9 +601,8 @@ def send_batches(
 
     :returns: how each ended.
     """
-    found = _take_batch(backend_id, message_id, sorted(ids))
+    found = _take_batch(backend_id, message_id, ids)
     if found is None:
-        logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
         return
     deadline = time.monotonic() + MOMENT
     waited = (now() - called).total_seconds() if (called := found[0].called) else LONG_WAIT
@@ -651,10 +647,10 @@ def _call(router: Router, dbm: Message, backend: Backend, rows: list[Taken]) -> 
 
 
 def _take_batch(
-    backend_id: int, message_id: int, ids: list[int]
+    backend_id: int, message_id: int, transmission_ids: Collection[int]
 ) -> tuple[Batch, list[Taken]] | None:
     """Take what is planned for exactly these transmissions, and of them what is to be sent."""
-    claim = uuid.uuid4()
+    claim, ids = uuid.uuid4(), sorted(transmission_ids)
     planned = Batch.objects.filter(message=message_id, first_id__in=ids[:1])
     planned = planned.select_related("message", "backend")
     same = [batch for batch in planned if sorted(batch.transmission_ids) == ids]
@@ -668,7 +664,10 @@ def _take_batch(
         if batch.errored and rows:
             batch.message.refresh_status(without=batch)
         return batch, rows
-    return None if same else _take_unplanned(backend_id, message_id, ids, claim)
+    found = None if same else _take_unplanned(backend_id, message_id, ids, claim)
+    if found is None:
+        logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
+    return found
 
 
 def _may_take(batch: Batch, claim: uuid.UUID) -> bool:

@@ -61,7 +61,7 @@ class Message(models.Model):
     error = models.TextField(blank=True)
     #: Whether some of its transmissions were given up.
     given_up = models.BooleanField(default=False, editable=False)
-    #: Who is processing this inbound message.
+    #: Who is processing this inbound message, or sending this reply.
     claim = models.UUIDField(null=True, blank=True, editable=False)
     #: When recovery looks whether the message needs something; ``None`` once nothing is left to
     #: be done. Whoever works on the message puts it off.
@@ -186,7 +186,8 @@ class Batch(models.Model):
     """Transmissions of one message to one backend that are still to be sent in one call.
 
     The to-do list of the workers: a row is here from the transaction that stores its
-    transmissions to the one that stores how the last of them ended. Of each message and backend
+    transmissions to the one that stores how the last of them ended. A reply that the task that
+    has stored it sends needs none unless something is left over. Of each message and backend
     only some have a date on which they are due; each that ends gives one of the others its turn
     in the same transaction, so that there is always one that recovery would find.
     """

@@ -59,6 +59,13 @@ class Found:
     #: Whether there may be more.
     more: bool = False
 
+    def add(self, lost: int, resend: bool) -> None:
+        """Count transmissions of a dead worker."""
+        if resend:
+            self.resent += lost
+        else:
+            self.given_up += lost
+
     def counts(self) -> dict[str, int]:
         """Return how many of each kind, by name."""
         return {
@@ -125,28 +132,24 @@ def _recover_batch(batch: Batch, found: Found, dry_run: bool) -> None:
             if batch.claim is not None:
                 lost = _let_go(batch.claim, batch.transmission_ids, resend)
         if lost and not resend:
-            logger.error(
-                "outcome_unknown message=%s backend=%s rows=%s",
-                batch.message_id,
-                batch.backend_id,
-                lost,
-            )
+            _tell_unknown(batch.message_id, batch.backend_id, lost)
             batch.message.set_status()
         if not tasks.publish(batch):
             told = Batch.objects.filter(pk=batch.pk).told()
             told.update(due=batch.due, calls=batch.calls)
             raise BrokerDown
     found.batches += 1
-    if resend:
-        found.resent += lost
-    else:
-        found.given_up += lost
+    found.add(lost, resend)
 
 
 def _let_go(claim: uuid.UUID | None, ids: list[int], resend: bool) -> int:
     if resend:
         return Transmission.objects.release(claim, ids)
     return Transmission.objects.finish_errored(claim, ids, OUTCOME_UNKNOWN, None)
+
+
+def _tell_unknown(message_id: int, backend_id: int, rows: int) -> None:
+    logger.error("outcome_unknown message=%s backend=%s rows=%s", message_id, backend_id, rows)
 
 
 def _recover_inbound(dbm: Message, found: Found, dry_run: bool) -> None:
@@ -187,10 +190,11 @@ def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
 
 def _recover_reply(dbm: Message, mine: QuerySet[Message], found: Found, dry_run: bool) -> None:
     """Look after a reply that the task that stored it was to send."""
-    row = dbm.transmissions.select_related("connection__backend").first()
-    resend = row is None or conf.after_crash(row.connection.backend.name) == conf.RESEND
-    ids = list(dbm.transmissions.values_list("pk", flat=True))
-    told: list[Batch] = []
+    rows = list(dbm.transmissions.select_related("connection__backend"))
+    # all of one backend, unless they are gone with their connections
+    backend = rows[0].connection.backend if rows else None
+    resend = backend is None or conf.after_crash(backend.name) == conf.RESEND
+    ids = [row.pk for row in rows]
     if dry_run:
         lost = Transmission.objects.held(dbm.claim, ids).count()
     else:
@@ -201,12 +205,9 @@ def _recover_reply(dbm: Message, mine: QuerySet[Message], found: Found, dry_run:
             told = queueing.plan(dbm) if resend else []
             dbm.set_status()
         queueing.queue_outbound(dbm, told)
-    if resend:
-        found.resent += lost
-    else:
-        found.given_up += lost
-        if not dry_run:
-            logger.error("outcome_unknown message=%s rows=%s", dbm.pk, lost)
+        if lost and backend is not None and not resend:
+            _tell_unknown(dbm.pk, backend.pk, lost)
+    found.add(lost, resend)
 
 
 def _give_turns(dbm: Message, found: Found) -> None:

@@ -96,6 +96,8 @@ def send_transmissions(
 ) -> None:
     """Send a message to some of its recipients, all of one backend; try failed ones again later.
 
+    In a worker, other batches of the backend that wait for their turn follow, for a moment.
+
     :param backend_id: primary key of a :class:`rapidsms.models.Backend`.
     :param message_id: primary key of an outbound :class:`~rapidsms_db_router.models.Message`.
     :param transmission_ids: primary keys of :class:`~rapidsms_db_router.models.Transmission`.
@@ -165,7 +167,7 @@ def publish(batch: Batch, countdown: float | None = None) -> bool:
     where, options = _where(batch), _options(batch)
     if countdown is not None:
         options["countdown"] = countdown
-    if not options:
+    if not options:  # as projects' tests expect of RapidSMS's router
         return _publish(batch.message_id, lambda: send_transmissions.delay(**where))
     return _publish(
         batch.message_id, lambda: send_transmissions.apply_async(kwargs=where, **options)

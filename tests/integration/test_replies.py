@@ -79,17 +79,21 @@ def test_replies_are_sent_by_the_task_that_has_stored_them_all(
     assert set(Message.objects.values_list("status", "due")) == {("R", None), ("S", None)}
 
 
-@pytest.mark.parametrize("option", [{"router.db.queue": "slow"}, {"router.db.concurrency": 1}])
-def test_replies_have_tasks_of_their_own_where_their_backend_asks_for_it(
-    person, worker, calls, installed_backends, option
-):
-    installed_backends["phones"] |= option
+def assert_its_reply_waits(worker, person, calls):
     with worker.commit():
         receive("ping", person)
     (task,) = worker.take()
     worker.run(task)
     assert calls == []
     assert Message.objects.get(direction="O").status == "P"
+
+
+@pytest.mark.parametrize("option", [{"router.db.queue": "slow"}, {"router.db.concurrency": 1}])
+def test_replies_have_tasks_of_their_own_where_their_backend_asks_for_it(
+    person, worker, calls, installed_backends, option
+):
+    installed_backends["phones"] |= option
+    assert_its_reply_waits(worker, person, calls)
 
 
 def test_replies_have_tasks_of_their_own_where_the_project_routes_them(
@@ -99,12 +103,7 @@ def test_replies_have_tasks_of_their_own_where_the_project_routes_them(
     # Celery reads its routes once
     monkeypatch.setattr(current_app.amqp, "_rtable", None)
     monkeypatch.setitem(vars(current_app.amqp), "router", current_app.amqp.Router())
-    with worker.commit():
-        receive("ping", person)
-    (task,) = worker.take()
-    worker.run(task)
-    assert calls == []
-    assert Message.objects.get(direction="O").status == "P"
+    assert_its_reply_waits(worker, person, calls)
 
 
 def test_a_reply_that_the_gateway_refuses_is_tried_again(person, worker, calls, installed_backends):

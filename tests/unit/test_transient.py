@@ -71,6 +71,7 @@ def test_a_connection_cut_by_postgresql_passes():
         (1213, True),  # deadlock
         (1053, True),  # shutdown
         (1021, True),  # disk full
+        (1114, True),  # table full
         (1045, False),  # access denied
         (1062, False),  # duplicate key
         (1146, False),  # no such table
