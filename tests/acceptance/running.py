@@ -70,10 +70,13 @@ class Process:
         what = f"{text!r} in {self.log.name}"
         wait_for(what, lambda: self.runs() and text in self.output(), patience)
 
+    def ended(self) -> bool:
+        """Return whether the process has ended."""
+        return self._popen.poll() is not None
+
     def runs(self) -> bool:
         """Return ``True``, or fail if the process has ended."""
-        status = self._popen.poll()
-        assert status is None, f"{self.log.name}: ended with status {status}"
+        assert not self.ended(), f"{self.log.name}: ended with status {self._popen.returncode}"
         return True
 
     def wait(self) -> int:

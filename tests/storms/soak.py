@@ -36,6 +36,9 @@ BETWEEN_SAMPLES = 10
 #: How much larger the memory may be in the last third of the time than in the second.
 GROWTH = 1.05
 
+#: How much of the log of a worker that ended by itself to show, in lines.
+LAST_WORDS = 200
+
 DATABASE_RESTARTED = "database restarted"
 
 
@@ -70,6 +73,8 @@ class Soak:
         self.start = time.monotonic()
         self.faults: Counter[str] = Counter()
         self.refused = 0
+        #: What the watched worker said last, if it ended by itself.
+        self.last_words: list[str] = []
         #: When, and the memory in MB of the watched worker's main process and of its children.
         self.samples: list[tuple[float, list[float]]] = []
 
@@ -151,8 +156,11 @@ class Soak:
     # What came of it
 
     def watch(self, worker: Process) -> None:
-        """Write down the memory of a worker."""
+        """Write down the memory of a worker, as long as it runs."""
         while self.pause(BETWEEN_SAMPLES):
+            if worker.ended():
+                self.last_words = worker.output().splitlines()[-LAST_WORDS:]
+                return
             children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
             self.samples.append((self.passed(), [megabytes(worker.pid), *map(megabytes, children)]))
 
@@ -162,15 +170,19 @@ class Soak:
         print("memory of the main process and of its children, MB:")
         for moment, sizes in self.samples[:: max(1, len(self.samples) // 20)]:
             print(f"{moment:6.0f} s  {'  '.join(f'{size:.1f}' for size in sizes)}")
-        growth = self.growth()
         print(f"faults: {', '.join(f'{name} {count}' for name, count in self.faults.items())}")
         print(f"accepted by the gateway: {accepted}; calls refused: {self.refused}")
         print(f"stored: {counts}")
-        print(f"{figures}; memory grew by {growth - 1:.1%}")
+        print(figures)
         kills, restarts = self.faults["workers killed"], self.faults[DATABASE_RESTARTED]
         # one worker is killed, but the database is restarted under two
         in_flight = (kills + 2 * restarts) * PROCESSES * BATCH_SIZE
         well = not figures.lost and not figures.stuck and figures.extra <= in_flight
+        if self.last_words:
+            print("the watched worker ended by itself:", *self.last_words, sep="\n")
+            return 1
+        growth = self.growth()
+        print(f"memory grew by {growth - 1:.1%}")
         return 0 if well and growth <= GROWTH else 1
 
     def growth(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 
@@ -147,9 +148,14 @@ LOCKED = InterfaceError("connection already closed")
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """How long ``insist`` has paused, each time; no time passes."""
-    pauses = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    """How long ``insist`` has paused, each time; no time passes, but for other threads."""
+    pauses, mine, sleep = [], threading.get_ident(), time.sleep
+
+    def pause(seconds):
+        record = pauses.append if threading.get_ident() == mine else sleep
+        record(seconds)
+
+    monkeypatch.setattr(time, "sleep", pause)
     return pauses
 
 
