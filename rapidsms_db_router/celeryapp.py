@@ -12,6 +12,10 @@ from celery.loaders.default import Loader as UnconfiguredLoader
 from kombu import pools
 from kombu.connection import Connection
 from kombu.pools import ProducerPool
+from kombu.transport import TRANSPORT_ALIASES
+
+#: In place of kombu's own; a name, since nothing of it is there without redis.
+REDIS_TRANSPORT = "rapidsms_db_router.redisbroker:Transport"
 
 
 def ensure() -> Celery:
@@ -21,6 +25,7 @@ def ensure() -> Celery:
     beside or above its settings module creates. Otherwise the app reads every Django setting
     that begins with ``CELERY_``, and finds tasks in all installed apps.
     """
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), REDIS_TRANSPORT))
     app: Celery = current_app._get_current_object()
     # this loader is what Celery falls back on where nobody has created an app
     if not isinstance(app.loader, UnconfiguredLoader):

@@ -56,6 +56,21 @@ def test_broker_is_restarted(storm: Storm, passed: Passed) -> None:
     passed()
 
 
+def test_workers_outlive_their_broker(storm: Storm, passed: Passed) -> None:
+    storm.work(2)
+
+    for number in range(size(3, 10)):
+        before = storm.progress()
+        storm.send(10 * BATCH_SIZE)
+        # so that each has something in hand
+        storm.until_accepted(before + 2 * BATCH_SIZE)
+        with storm.broker_server.down():
+            storm.ping(number)
+
+    passed()
+    assert all(worker.runs() for worker in storm.workers)
+
+
 def test_connections_are_cut(storm: Storm, passed: Passed) -> None:
     recipients = size(1000, 3000)
     moments = sorted(storm.random.sample(range(recipients // 2), 2))

@@ -1,0 +1,28 @@
+"""kombu's transport for Redis, which a worker survives when Redis goes away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis
+from redis.exceptions import ConnectionError
+
+
+class Channel(redis.Channel):
+    """Says that its connection is gone, once it is.
+
+    kombu's own raises ``AttributeError`` where it gives back, or acknowledges, a task that was
+    handed out over a connection that is closed by now. Celery takes that for a fault that cannot
+    be mended, and ends the worker; a connection that is lost it opens again.
+    """
+
+    def _connparams(self, *args: Any, **options: Any) -> Any:
+        if self.connection is None or self.connection.client is None:
+            raise ConnectionError("The connection is closed.")
+        return super()._connparams(*args, **options)
+
+
+class Transport(redis.Transport):
+    """What ``redis://`` and ``rediss://`` stand for where this app is installed."""
+
+    Channel = Channel
