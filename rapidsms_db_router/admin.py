@@ -9,7 +9,7 @@ import django
 from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -18,9 +18,9 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from rapidsms.models import Backend
 
-from rapidsms_db_router import delivery, queueing
+from rapidsms_db_router import delivery, gates, queueing, tasks
 from rapidsms_db_router.choices import Status
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Batch, Gateway, Message, Transmission
 
 SHORT = 60
 
@@ -67,6 +67,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
         """Whether the user may process an errored inbound message again."""
         return request.user.has_perm("rapidsms_db_router.reprocess_message")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may cancel what is still to be sent of a message."""
+        return request.user.has_perm("rapidsms_db_router.cancel_message")
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may pause and resume a backend."""
+        return request.user.has_perm("rapidsms_db_router.pause_backend")
 
     @admin.display(description="error")
     def short_error(self, row: Message | Transmission) -> str:
@@ -136,10 +144,13 @@ class MessageAdmin(ReadOnlyAdmin):
     list_filter = ("direction", "status", BackendFilter, "date")
     search_fields = ("text",)
     search_help_text = "A number, an external id, or part of a text"
-    actions = ("resend", "reprocess")
+    actions = ("resend", "reprocess", "cancel")
     fieldsets = (
         (None, {"fields": ("direction", "status", "text", "transmission_counts", "error")}),
-        ("Dates", {"fields": ("date", "updated", "sent", "delivered")}),
+        (
+            "Dates",
+            {"fields": ("date", "not_before", "expires_at", "updated", "sent", "delivered")},
+        ),
         (
             "Details",
             {
@@ -241,6 +252,13 @@ class MessageAdmin(ReadOnlyAdmin):
             request, f"{len(ids)} errored inbound messages will be processed again.", level
         )
 
+    @admin.action(permissions=["cancel"], description="Cancel what is still to be sent")
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Give up what is still to be sent of the selected outbound messages."""
+        count = delivery.cancel(queryset)
+        level = messages.SUCCESS if count else messages.WARNING
+        self.message_user(request, f"{count} transmissions were cancelled.", level)
+
 
 @admin.register(Transmission)
 class TransmissionAdmin(ReadOnlyAdmin):
@@ -266,6 +284,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "connection",
         "status",
         "error",
+        "external_id",
         "attempts",
         "next_try",
         "date",
@@ -299,6 +318,70 @@ class TransmissionAdmin(ReadOnlyAdmin):
         """Send the errored among the selected transmissions again."""
         chosen = queryset.order_by().values("pk")
         self.resend_transmissions(request, Transmission.objects.filter(pk__in=chosen))
+
+
+@admin.register(Gateway)
+class GatewayAdmin(ReadOnlyAdmin):
+    """Backends: whether they are called, and what waits for them."""
+
+    list_display = ("name", "state", "failures", "waiting", "in_flight")
+    list_display_links = None
+    list_select_related = ("router_state",)
+    ordering = ("name",)
+    sortable_by = ()
+    actions = ("pause", "resume")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Gateway]:
+        """Add how many batches wait, and how many are being sent."""
+        mine = Batch.objects.filter(backend=OuterRef("pk")).order_by().values("backend")
+        counts = {
+            "waiting_batches": mine.filter(claim__isnull=True),
+            "batches_in_flight": mine.filter(claim__isnull=False),
+        }
+        found: QuerySet[Gateway] = super().get_queryset(request)
+        return found.annotate(
+            **{
+                name: Subquery(batches.annotate(number=Count("pk")).values("number"))
+                for name, batches in counts.items()
+            }
+        )
+
+    @admin.display(description="state")
+    def state(self, backend: Gateway) -> str:
+        """Whether it is paused, or left alone, and until when."""
+        return gates.describe(backend)
+
+    @admin.display(description="failed calls in a row")
+    def failures(self, backend: Gateway) -> int:
+        """How many calls failed one after the other."""
+        state = gates.state_of(backend)
+        return 0 if state is None else state.failures
+
+    @admin.display(description="batches that wait")
+    def waiting(self, backend: Any) -> int:
+        """How many are still to be sent."""
+        return backend.waiting_batches or 0
+
+    @admin.display(description="batches in flight")
+    def in_flight(self, backend: Any) -> int:
+        """How many are being sent."""
+        return backend.batches_in_flight or 0
+
+    @admin.action(permissions=["pause"], description="Pause: nothing is sent to them")
+    def pause(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:
+        """Have nothing sent to the selected backends."""
+        backends = list(queryset)
+        for backend in backends:
+            gates.pause(backend)
+        self.message_user(request, f"{len(backends)} backends are paused.")
+
+    @admin.action(permissions=["pause"], description="Resume: they are called again, at once")
+    def resume(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:
+        """Have the selected backends called again."""
+        backends = list(queryset)
+        for backend in backends:
+            tasks.ring_later(gates.resume(backend))
+        self.message_user(request, f"{len(backends)} backends are called again.")
 
 
 def _link(message: Message) -> SafeString:

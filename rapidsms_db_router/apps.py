@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.db.models.signals import post_save
 
 
 class RapidsmsDbRouterConfig(AppConfig):
@@ -13,6 +14,9 @@ class RapidsmsDbRouterConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router import celeryapp, checks, recovery  # noqa: F401
+        from rapidsms_db_router import celeryapp, checks, recovery, reports  # noqa: F401
 
+        if apps.is_installed("rapidsms.backends.kannel"):
+            report = apps.get_app_config("kannel").get_model("DeliveryReport")
+            post_save.connect(reports.take_kannel_report, sender=report)
         celeryapp.ensure().steps["worker"].add(recovery.RecoveryStep)

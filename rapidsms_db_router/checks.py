@@ -44,6 +44,10 @@ def _name(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _rate(value: Any) -> bool:
+    return isinstance(value, str) and conf.RATE.fullmatch(value) is not None
+
+
 def _crash_policy(value: Any) -> bool:
     return value in (conf.RESEND, conf.ERROR)
 
@@ -54,6 +58,7 @@ NATURAL_NUMBER: Kind = (_natural_number, "an integer, 0 or more")
 POSITIVE_NUMBER: Kind = (_positive_number, "a number of seconds, more than 0")
 TRUTH: Kind = (_truth, "True or False")
 NAME: Kind = (_name, "the name of a Celery queue")
+RATE: Kind = (_rate, "a number of SMS a second, minute or hour, such as '30/s' or '600/m'")
 CRASH_POLICY: Kind = (_crash_policy, f"{conf.RESEND!r} or {conf.ERROR!r}")
 
 SETTINGS: dict[str, tuple[str, Kind]] = {
@@ -71,6 +76,7 @@ BACKEND_OPTIONS: dict[str, Kind] = {
     "router.db.eager": TRUTH,
     "router.db.max_retries": NATURAL_NUMBER,
     "router.db.queue": NAME,
+    "router.db.rate": RATE,
 }
 
 

@@ -40,3 +40,22 @@ class Status(models.TextChoices):
     SENT = "S", "Sent"
     DELIVERED = "D", "Delivered"
     ERRORED = "E", "Errored"
+
+
+class Outcome(models.TextChoices):
+    """What a gateway reports of one recipient.
+
+    ========= ====================================================================
+    delivered the phone has it
+    failed    the phone will not get it: switched off too long, an unknown number
+    rejected  the network, or the gateway, did not take it
+    accepted  the network took it; it may be delivered
+    buffered  the network keeps it until the phone is there
+    ========= ====================================================================
+    """
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    ACCEPTED = "accepted"
+    BUFFERED = "buffered"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ DEFAULTS: dict[str, int | float] = {
 
 #: Values of "router.db.after_crash".
 RESEND, ERROR = "resend", "error"
+#: What a value of "router.db.rate" looks like, and how many seconds its unit has.
+RATE = re.compile(r"([1-9][0-9]*)/([smh])")
+UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def _get(name: str) -> Any:
@@ -81,6 +85,21 @@ def concurrency(backend_name: str | None) -> int | None:
     """
     most = backend_option(backend_name, "router.db.concurrency", None)
     return None if most is None else int(most)
+
+
+def rate(backend_name: str | None) -> float | None:
+    """Return how many SMS segments a second a backend may be given, over all workers.
+
+    ``None`` if it sets no ``"router.db.rate"``: as many as it takes.
+    """
+    said = backend_option(backend_name, "router.db.rate", None)
+    found = None if said is None else RATE.fullmatch(str(said))
+    return None if found is None else int(found[1]) / UNITS[found[2]]
+
+
+def is_limited(backend_name: str | None) -> bool:
+    """Return whether a backend has a limit that all workers together have to keep."""
+    return concurrency(backend_name) is not None or rate(backend_name) is not None
 
 
 def queue(backend_name: str | None) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from django.db import connections, router
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -16,3 +19,13 @@ def alias() -> str:
 def connection() -> BaseDatabaseWrapper:
     """Return this thread's connection to it."""
     return connections[alias()]
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Keep a database error in the body from spoiling a transaction around it."""
+    if connection().in_atomic_block:
+        with transaction.atomic(using=alias()):
+            yield
+    else:
+        yield

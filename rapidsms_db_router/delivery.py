@@ -14,30 +14,41 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, groupby, islice
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import QuerySet
 from rapidsms.models import Backend, Connection
 
-from rapidsms_db_router import bulk, conf, database, heartbeat, retries, signals
+from rapidsms_db_router import (
+    answers,
+    bulk,
+    conf,
+    database,
+    gates,
+    heartbeat,
+    reports,
+    retries,
+    signals,
+)
+from rapidsms_db_router.answers import Answer
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json, clean_text, narrow_text
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.database import alias
 from rapidsms_db_router.errors import (
-    BackendNotConfigured,
     InvalidConnection,
     NoRecipients,
     TransmissionsFailed,
 )
 from rapidsms_db_router.models import (
+    FEW,
     NO_RECIPIENTS,
     SOME_ERRORED,
-    BackendLimit,
     Batch,
     Message,
     Transmission,
@@ -50,8 +61,6 @@ logger = logging.getLogger(__name__)
 
 #: An inbound message is a repetition if its like came no longer ago than this.
 REPETITION_WINDOW = datetime.timedelta(days=1)
-#: Up to so many recipients are stored row by row: who stores them then knows their rows.
-FEW = 1000
 #: Recipients named in one statement.
 CHUNK = 5000
 #: How many batches of one message to one backend workers are told of at first.
@@ -66,6 +75,11 @@ MOMENT = 0.1
 LONGEST_ERROR = 10_000
 #: The width of the column.
 LONGEST_EXTERNAL_ID = 1024
+#: A call that is refused as a whole, with nobody named, is divided: one recipient may be the
+#: reason. Not for ever, if the gateway takes nobody in so many calls.
+MOST_REFUSED = 16
+#: The errors of what was not sent, though nothing went wrong.
+EXPIRED, CANCELLED = "expired", "cancelled"
 
 
 class Router(Protocol):
@@ -79,7 +93,7 @@ class Router(Protocol):
 
     def send_to_backend(
         self, backend_name: str, id_: Any, text: str, identities: list[str], context: dict[str, Any]
-    ) -> None: ...
+    ) -> Any: ...
 
 
 # Storing
@@ -245,14 +259,14 @@ def _insert_transmissions(
 # Planning
 
 
-def in_one_call(connections: Any) -> Backend | None:
-    """Return the backend that can send to all of these in one call, if there is one."""
+def in_one_call(connections: Any, text: str) -> Backend | None:
+    """Return the backend that can send a text to all of these in one call, if there is one."""
     if not isinstance(connections, list) or not 0 < len(connections) <= FEW:
         return None
     if len({connection.backend_id for connection in connections}) > 1:
         return None
     backend: Backend = connections[0].backend
-    return backend if len(connections) <= conf.batch_size(backend.name) else None
+    return backend if len(connections) <= gates.batch_size(backend.name, text) else None
 
 
 def plan(dbm: Message, *, at_once: bool = False) -> list[Batch]:
@@ -264,7 +278,7 @@ def plan(dbm: Message, *, at_once: bool = False) -> list[Batch]:
     :returns: the batches that workers are to be told of.
     """
     rows = dbm.stored_rows
-    if rows is not None and (backend := in_one_call([row.connection for row in rows])):
+    if rows is not None and (backend := in_one_call([row.connection for row in rows], dbm.text)):
         ids = sorted(row.pk for row in rows)
         return [
             Batch.objects.create(
@@ -278,7 +292,7 @@ def plan(dbm: Message, *, at_once: bool = False) -> list[Batch]:
                 whole=True,
             )
         ]
-    options = {name: conf.batch_size(name) for name, _ in conf.installed_backends()}
+    options = {name: gates.batch_size(name, dbm.text) for name, _ in conf.installed_backends()}
     sizes = {name: size for name, size in options.items() if size != conf.batch_size()}
     eager = {name for name in options if conf.is_eager(name)}
     special = dict(Backend.objects.filter(name__in=sizes.keys() | eager).values_list("pk", "name"))
@@ -389,10 +403,10 @@ class Replies:
         self.router = router
         self._messages: list[tuple[Message, Backend, list[Taken]]] = []
 
-    def claim(self, connections: Any) -> uuid.UUID | None:
-        """Return the claim under which a reply to these is to be stored, if it belongs here."""
-        backend = in_one_call(connections)
-        if backend is None or conf.queue(backend.name) or conf.concurrency(backend.name):
+    def claim(self, msg: Any) -> uuid.UUID | None:
+        """Return the claim under which a reply is to be stored, if it belongs here."""
+        backend = in_one_call(msg.connections, str(msg.text))
+        if backend is None or conf.queue(backend.name) or not gates.is_free(backend):
             return None
         return uuid.uuid4()
 
@@ -408,19 +422,22 @@ class Replies:
             for dbm, _, _ in self._messages:
                 kept.enter_context(heartbeat.kept(Message, dbm.pk, dbm.claim))
             for dbm, backend, rows in self._messages:
-                error = _call(self.router, dbm, backend, rows)
-                if error is None and _finish_reply(dbm, rows):
+                answer = _call(self.router, dbm, backend, rows)
+                if not answer.failed and _finish_reply(dbm, rows, answer):
+                    reports.take_up_early(answer.external_ids, backend.name)
                     _tell_sent(dbm, backend, [row.id for row in rows])
                 else:
-                    yield _End(_leave_over(dbm, backend, rows), rows, error).write()
+                    yield _End(_leave_over(dbm, backend, rows), rows, answer).write()
 
 
-def _finish_reply(dbm: Message, rows: list[Taken]) -> bool:
+def _finish_reply(dbm: Message, rows: list[Taken], answer: Answer) -> bool:
     """Store that all of a reply was sent; return ``False`` if some of it is no longer ours.
 
     Not in one transaction: were only its transmissions S, recovery would see to the message.
     """
     ids = [row.id for row in rows]
+    if answer.external_ids:
+        insist(lambda: Transmission.objects.note_external_ids(answer.external_ids))
     if insist(lambda: Transmission.objects.finish_sent(dbm.claim, ids)) < len(ids):
         return False
     return insist(lambda: _mark_sent(dbm, Message.objects.filter(claim=dbm.claim)))
@@ -460,7 +477,9 @@ def _take_inbound(message_id: int) -> Message | None:
     if claim is None:
         return None
     rows = Transmission.objects.filter(message=message_id, message__claim=claim)
-    rows = rows.select_related("message", "connection__backend", "connection__contact")
+    rows = rows.select_related(
+        "message", "connection__backend__router_state", "connection__contact"
+    )
     stored = list(rows.order_by("pk"))
     if not stored:  # connections may have been deleted
         return Message.objects.filter(pk=message_id, claim=claim).first()
@@ -530,16 +549,6 @@ def _finish_inbound(dbm: Message, claim: uuid.UUID, status: Status, error: str =
     dbm.status, dbm.error = status, error
 
 
-@contextmanager
-def contained() -> Iterator[None]:
-    """Keep a database error in the body from spoiling a transaction around it."""
-    if database.connection().in_atomic_block:
-        with transaction.atomic(using=alias()):
-            yield
-    else:
-        yield
-
-
 def describe(exc: BaseException) -> str:
     """Return an exception's class and text, fit to be stored; not to be logged."""
     try:
@@ -567,6 +576,8 @@ class Ended:
     retry_in: float = 0.0
     #: Other batches whose turn it is now, of which workers are to be told.
     next: Sequence[Batch] = ()
+    #: Batches of which workers are to be told later.
+    later: Sequence[gates.Later] = ()
     #: One more, which whoever has ended this one has taken.
     taken: Batch | None = None
 
@@ -588,8 +599,11 @@ def send_batch(
     :param ids: primary keys of transmissions of one message to one backend.
     :param retry_at_once: make the next try due now, for those who cannot wait.
     """
-    found = _take_batch(backend_id, message_id, ids)
-    return _send(router, *found, retry_at_once=retry_at_once) if found else Ended()
+    taken = _take_batch(backend_id, message_id, ids, ask=not retry_at_once)
+    if taken.batch is None:
+        return Ended(later=taken.later)
+    ended = _send(router, taken.batch, taken.rows, retry_at_once=retry_at_once)
+    return replace(ended, later=[*taken.later, *ended.later])
 
 
 def send_batches(
@@ -601,13 +615,15 @@ def send_batches(
 
     :returns: how each ended.
     """
-    found = _take_batch(backend_id, message_id, ids)
-    if found is None:
+    taken = _take_batch(backend_id, message_id, ids)
+    if taken.later:
+        yield Ended(later=taken.later)  # before the call, which may take its time
+    if taken.batch is None:
         return
     deadline = time.monotonic() + MOMENT
-    waited = (now() - called).total_seconds() if (called := found[0].called) else LONG_WAIT
+    waited = (now() - called).total_seconds() if (called := taken.batch.called) else LONG_WAIT
     turns = 2 if waited < SHORT_WAIT else 1 if waited < LONG_WAIT else 0
-    ended = _send(router, *found, turns=turns, deadline=deadline)
+    ended = _send(router, taken.batch, taken.rows, turns=turns, deadline=deadline)
     yield ended
     while (batch := ended.taken) is not None:
         rows = Transmission.objects.take(batch.claim, batch.message_id, batch.transmission_ids)
@@ -626,15 +642,30 @@ def _send(
 ) -> Ended:
     """Hand the rows of a batch that is taken to its backend, and write down how that ended."""
     with heartbeat.kept(Batch, batch.pk, batch.claim):
-        error = _call(router, batch.message, batch.backend, rows) if rows else None
+        answer = _call(router, batch.message, batch.backend, rows) if rows else Answer()
         go_on = time.monotonic() < deadline
-        return _End(batch, rows, error, retry_at_once, turns, go_on).write()
+        return _End(batch, rows, answer, retry_at_once, turns, go_on).write()
 
 
-def _call(router: Router, dbm: Message, backend: Backend, rows: list[Taken]) -> Exception | None:
-    """Call a backend; return what it raised."""
+def _call(router: Router, dbm: Message, backend: Backend, rows: list[Taken]) -> Answer:
+    """Have a backend send; where it refuses several with nobody named, find out who it is."""
+    answer, waiting, calls = Answer(), [rows], 0
+    while waiting:
+        some = waiting.pop()
+        calls += 1
+        one = _call_once(router, dbm, backend, some)
+        if one.blames_nobody and (answer.sent or calls < MOST_REFUSED):
+            middle = len(some) // 2
+            waiting += [some[middle:], some[:middle]]
+        else:
+            answer.add(one)
+    return answer
+
+
+def _call_once(router: Router, dbm: Message, backend: Backend, rows: list[Taken]) -> Answer:
+    returned, raised = None, None
     try:
-        router.send_to_backend(
+        returned = router.send_to_backend(
             backend_name=backend.name,
             id_=dbm.pk,
             text=dbm.text,
@@ -642,20 +673,40 @@ def _call(router: Router, dbm: Message, backend: Backend, rows: list[Taken]) -> 
             context=backend_context(dbm),
         )
     except Exception as exc:
-        return exc
-    return None
+        raised = exc
+    return answers.read(rows, returned, raised)
+
+
+class _Taking(NamedTuple):
+    """What came of a try to take a batch."""
+
+    batch: Batch | None = None
+    rows: list[Taken] = []
+    #: Batches of which workers are to be told later.
+    later: list[gates.Later] = []
 
 
 def _take_batch(
-    backend_id: int, message_id: int, transmission_ids: Collection[int]
-) -> tuple[Batch, list[Taken]] | None:
-    """Take what is planned for exactly these transmissions, and of them what is to be sent."""
+    backend_id: int, message_id: int, transmission_ids: Collection[int], *, ask: bool = True
+) -> _Taking:
+    """Take what is planned for exactly these transmissions, and of them what is to be sent.
+
+    :param ask: whether limits of the backend, and trouble with it, count.
+    """
     claim, ids = uuid.uuid4(), sorted(transmission_ids)
     planned = Batch.objects.filter(message=message_id, first_id__in=ids[:1])
-    planned = planned.select_related("message", "backend")
+    planned = planned.select_related("message", "backend__router_state")
     same = [batch for batch in planned if sorted(batch.transmission_ids) == ids]
+    later: list[gates.Later] = []
     for batch in same:
-        if not _may_take(batch, claim):
+        if has_expired(batch.message):
+            forget(batch.message, EXPIRED)
+            break
+        if not ask:
+            taken = Batch.objects.take(batch.pk, claim)
+        else:
+            taken, later = gates.take(batch, claim)
+        if not taken:
             continue
         batch.claim = claim
         if batch.message.status == Status.QUEUED:
@@ -663,24 +714,12 @@ def _take_batch(
         rows = Transmission.objects.take(claim, message_id, ids)
         if batch.errored and rows:
             batch.message.refresh_status(without=batch)
-        return batch, rows
+        return _Taking(batch, rows, later)
     found = None if same else _take_unplanned(backend_id, message_id, ids, claim)
     if found is None:
         logger.info("batch_not_taken message=%s backend=%s", message_id, backend_id)
-    return found
-
-
-def _may_take(batch: Batch, claim: uuid.UUID) -> bool:
-    """Take a batch, unless another has, or its backend has as many in flight as it may."""
-    most = conf.concurrency(batch.backend.name)
-    if most is None:
-        return Batch.objects.take(batch.pk, claim)
-    with transaction.atomic(using=alias()):
-        BackendLimit.objects.lock(batch.backend_id)
-        if Batch.objects.filter(backend=batch.backend_id, claim__isnull=False).count() < most:
-            return Batch.objects.take(batch.pk, claim)
-        Batch.objects.wait(batch.pk)  # one of those in flight will give it its turn
-    return False
+        return _Taking(later=later)
+    return _Taking(*found)
 
 
 def _take_unplanned(
@@ -688,7 +727,7 @@ def _take_unplanned(
 ) -> tuple[Batch, list[Taken]] | None:
     """Take what nobody has planned, and write it down all the same, so that it can be recovered."""
     dbm = Message.objects.filter(pk=message_id, direction=Direction.OUTGOING).first()
-    backend = Backend.objects.filter(pk=backend_id).first()
+    backend = Backend.objects.select_related("router_state").filter(pk=backend_id).first()
     if dbm is None:
         return None
     if backend is None:
@@ -729,23 +768,6 @@ def backend_context(dbm: Message) -> dict[str, Any]:
     return context
 
 
-def _divide(batch: list[Taken], error: Exception | None) -> tuple[list[Taken], list[Taken]]:
-    """Divide a batch into who was sent the message and who was not.
-
-    RapidSMS's rule (``BackendBase.send``): if the exception lists ``failed_identities``, all
-    others were sent.
-    """
-    if error is None:
-        return batch, []
-    named = getattr(error, "failed_identities", None)
-    if not named:
-        return [], batch
-    identities = {str(identity) for identity in ([named] if isinstance(named, str) else named)}
-    sent = [row for row in batch if row.identity not in identities]
-    failed = [row for row in batch if row.identity in identities]
-    return sent, failed
-
-
 #: An outbound message that is on its way.
 LIVE = (Status.QUEUED, Status.PROCESSING)
 
@@ -773,6 +795,16 @@ def _tell_sent(dbm: Message, backend: Backend, ids: list[int]) -> None:
     )
 
 
+class _Failed(NamedTuple):
+    """Transmissions of a batch that failed for the same reason."""
+
+    ids: list[int]
+    error: Exception
+    reason: str
+    #: When they will be tried again, or ``None`` if they are given up.
+    next_try: datetime.datetime | None
+
+
 class _End:
     """Writes down how one call of a backend ended, then tells the project's own code."""
 
@@ -780,7 +812,7 @@ class _End:
         self,
         batch: Batch,
         rows: list[Taken],
-        error: Exception | None,
+        answer: Answer,
         retry_at_once: bool = False,
         turns: int = 1,
         go_on: bool = False,
@@ -789,79 +821,108 @@ class _End:
         self.dbm: Message = batch.message
         self.backend: Backend = batch.backend
         self.claim: uuid.UUID = batch.claim  # type: ignore[assignment]  # it is taken
+        self.answer = answer
+        self.retry_at_once = retry_at_once
         self.turns = turns
         self.go_on = go_on
-        self.cause = error and (error.__cause__ or error)
-        sent, failed = _divide(rows, error)
-        final = isinstance(error, BackendNotConfigured)
-        most = 0 if final else conf.max_retries(self.backend.name)
-        again = [row for row in failed if row.attempts <= most]
-        self.wait = 0.0
-        if again and not retry_at_once:
-            attempts = max(row.attempts for row in again)
-            self.wait = retries.delay(attempts, conf.retry_backoff())
-        self.next_try = now() + datetime.timedelta(seconds=self.wait)
-        self.reason = describe(self.cause) if self.cause else ""
         self.taken = [row.id for row in rows]
-        self.sent = [row.id for row in sent]
-        self.again = [row.id for row in again]
-        self.given_up = [row.id for row in failed if row.attempts > most]
-        self.failed_identities = [row.identity for row in failed]
+        self.sent = [row.id for row in answer.sent]
+        self.wait = 0.0
+        self.failed: list[_Failed] = []
+        self.put_back: list[int] = []
 
     def write(self) -> Ended:
         """Store how the batch ended and whose turn it is now, together; then tell of it."""
-        kept, following, settled = insist(self._write)
+        kept, following, later, settled = insist(self._write)
         if kept is not None:
             self.batch.transmission_ids = kept
         taken = following.pop(0) if self.go_on and following else None
         pending = any(batch.message_id == self.dbm.pk for batch in (taken, *following) if batch)
         if not settled and not pending:
             self.dbm.refresh_status(without=self.batch)
+        reports.take_up_early(self.answer.external_ids, self.backend.name)
         self._tell()
-        error = None
-        if self.failed_identities:
-            error = TransmissionsFailed(
-                f"Message {self.dbm.pk}: backend {self.backend.pk} failed"
-                f" {len(self.failed_identities)} transmissions ({type(self.cause).__name__}).",
-                failed_identities=self.failed_identities,
-            )
-            error.__cause__ = self.cause
-        retry = self.batch if kept is not None and self.again else None
-        return Ended(error, retry, self.wait, following, taken)
+        retry = self.batch if kept is not None and self._again() else None
+        return Ended(self._error(), retry, self.wait, following, later, taken)
 
-    def _write(self) -> tuple[list[int] | None, list[Batch], bool]:
+    def _error(self) -> TransmissionsFailed | None:
+        if not self.answer.failed:
+            return None
+        first = self.answer.failed[0].error
+        error = TransmissionsFailed(
+            f"Message {self.dbm.pk}: backend {self.backend.pk} failed"
+            f" {len(self.answer.failed)} transmissions ({type(first).__name__}).",
+            failed_identities=[failure.row.identity for failure in self.answer.failed],
+        )
+        error.__cause__ = first
+        return error
+
+    def _again(self) -> list[int]:
+        """Return those that will be tried again, at a date."""
+        return [pk for failed in self.failed if failed.next_try for pk in failed.ids]
+
+    def _write(self) -> tuple[list[int] | None, list[Batch], list[gates.Later], bool]:
         with transaction.atomic(using=alias()):
-            limit = conf.concurrency(self.backend.name)
-            if limit is not None:
-                BackendLimit.objects.lock(self.backend.pk)
+            verdict = gates.Verdict(self.batch, self.answer)
+            self._judge(verdict)
+            if self.answer.external_ids:
+                Transmission.objects.note_external_ids(self.answer.external_ids)
             sent = Transmission.objects.finish_sent(self.claim, self.sent) if self.sent else 0
-            for rows, date in ((self.again, self.next_try), (self.given_up, None)):
-                if rows:
-                    Transmission.objects.finish_errored(self.claim, rows, self.reason, date)
-            ours, kept = self._let_go()
+            if self.put_back:
+                Transmission.objects.put_back(self.claim, self.put_back)
+            for failed in self.failed:
+                Transmission.objects.finish_errored(
+                    self.claim, failed.ids, failed.reason, failed.next_try
+                )
+            ours, kept = self._let_go(verdict.number)
             # who has taken the batch over will give its turn
-            following = self._give_turns(limit) if ours else []
-            if self.failed_identities:
+            following = self._give_turns() if ours and verdict.is_free else []
+            later = verdict.give_turns()
+            if self.failed:
                 self._mark_errored()
             # every transmission of the message was sent by this very call
             all_sent = self.batch.whole and sent == len(self.batch.transmission_ids)
-            return kept, following, all_sent and _mark_sent(self.dbm, Message.objects.all())
+            settled = all_sent and _mark_sent(self.dbm, Message.objects.all())
+            return kept, following, later, settled
 
-    def _give_turns(self, limit: int | None) -> list[Batch]:
-        """Have others take the place of this batch; one of them in this very process, if it may."""
-        waiting = Batch.objects.filter(backend=self.backend.pk)
-        claim = uuid.uuid4() if self.go_on else None
-        if limit is not None:
-            # of several broadcasts the one that has come less far, and a reply before them all
-            line = waiting.select_related("backend", "message").order_by("number", "pk")
-            return line.give_turns(limit - waiting.under_way(), claim)
+    def _judge(self, verdict: gates.Verdict) -> None:
+        """Decide what becomes of those that failed."""
+        self.failed, self.put_back, self.wait = [], [], 0.0
+        failures = self.answer.failed
+        if verdict.put_back and not self.retry_at_once:
+            self.put_back = [failure.row.id for failure in failures]
+            return
+        most = conf.max_retries(self.backend.name)
+        again = [f for f in failures if not f.permanent and f.row.attempts <= most]
+        moment = now()
+        next_try = moment
+        if again and not self.retry_at_once:
+            attempts = max(failure.row.attempts for failure in again)
+            wait = retries.delay(attempts, conf.retry_backoff())
+            self.wait = max(wait, self.answer.retry_after or 0.0)
+            next_try = moment + datetime.timedelta(seconds=self.wait)
+            if verdict.closed_until and verdict.closed_until > next_try:
+                next_try = verdict.closed_until
+                self.wait = (next_try - moment).total_seconds()
+        by_reason: dict[tuple[str, bool], list[answers.Failure]] = {}
+        for failure in failures:
+            key = describe(failure.error), failure in again
+            by_reason.setdefault(key, []).append(failure)
+        self.failed = [
+            _Failed([f.row.id for f in some], some[0].error, reason, next_try if follows else None)
+            for (reason, follows), some in by_reason.items()
+        ]
+
+    def _give_turns(self) -> list[Batch]:
+        """Have others of the message take the place of this batch; one in this very process."""
         if self.batch.gave_turn or self.batch.whole:
             return []
-        waiting = waiting.filter(message=self.dbm)
+        waiting = Batch.objects.filter(backend=self.backend.pk, message=self.dbm)
         turns = self.turns
         # each of those that wait for a worker gives a turn in the end: so there is always one
         if not turns and waiting.told().filter(gave_turn=False)[:WINDOW].count() < WINDOW:
             turns = 1
+        claim = uuid.uuid4() if self.go_on else None
         given = waiting.order_by("first_id").give_turns(turns, claim)
         for batch in given:
             batch.message, batch.backend = self.dbm, self.backend  # as they are known here
@@ -869,19 +930,25 @@ class _End:
 
     def _mark_errored(self) -> None:
         messages = Message.objects.filter(pk=self.dbm.pk)
-        if self.given_up:
+        if any(failed.next_try is None for failed in self.failed):
             messages.update(given_up=True)
         if messages.exclude(status=Status.ERRORED).update(
             status=Status.ERRORED, error=SOME_ERRORED, updated=now()
         ):
             self.dbm.status, self.dbm.error = Status.ERRORED, SOME_ERRORED
 
-    def _let_go(self) -> tuple[bool, list[int] | None]:
+    def _let_go(self, number: int) -> tuple[bool, list[int] | None]:
         """Let go of the batch; keep it on the list if anything of it is still to be sent.
 
+        :param number: its place in line, if it is put back.
         :returns: whether it was still ours, and of what it was kept.
         """
-        ids, next_try = self.again, self.next_try
+        mine = Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
+        if self.put_back:
+            kept = mine.update(claim=None, due=None, calls=0, called=None, number=number)
+            return bool(kept), self.batch.transmission_ids if kept else None
+        ids = self._again()
+        next_try = max((f.next_try for f in self.failed if f.next_try), default=now())
         others = set(self.batch.transmission_ids) - set(self.taken)
         dates: dict[int, Any] = {}
         if others:
@@ -890,12 +957,12 @@ class _End:
             dates = dict(waiting.values_list("pk", "next_try"))
             ids = sorted([*ids, *dates])
             next_try = max([next_try, *dates.values()])
-        mine = Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
         if not ids:
             deleted, _ = mine.delete()
             return bool(deleted), None
         # the task that tries again has this much time before recovery rings
         due = next_try + datetime.timedelta(seconds=conf.recovery_interval())
+        ids = sorted(ids)
         kept = mine.update(
             claim=None,
             transmission_ids=ids,
@@ -905,33 +972,36 @@ class _End:
             calls=1,
             whole=False,
             gave_turn=True,
-            errored=bool(self.again or dates),
+            errored=True,
         )
         return bool(kept), ids if kept else None
 
     def _tell(self) -> None:
-        where = {"message": self.dbm, "backend_name": self.backend.name, "sender": Transmission}
         ids = self.dbm.pk, self.backend.pk
         if self.sent:
             _tell_sent(self.dbm, self.backend, self.sent)
-        for rows, date in ((self.again, self.next_try), (self.given_up, None)):
-            if rows:
-                logger.error(
-                    "batch_errored message=%s backend=%s rows=%s error=%s next_try=%s",
-                    *ids,
-                    len(rows),
-                    type(self.cause).__name__,
-                    date and date.isoformat(timespec="seconds"),
-                )
-                signals.tell(
-                    signals.transmissions_errored,
-                    transmission_ids=rows,
-                    error=self.reason,
-                    next_try=date,
-                    **where,
-                )
-        if self.cause:
-            logger.debug("batch_errored message=%s backend=%s", *ids, exc_info=self.cause)
+        if self.put_back:
+            logger.warning("batch_put_back message=%s backend=%s rows=%s", *ids, len(self.put_back))
+        for failed in self.failed:
+            date = failed.next_try
+            logger.error(
+                "batch_errored message=%s backend=%s rows=%s error=%s next_try=%s",
+                *ids,
+                len(failed.ids),
+                type(failed.error).__name__,
+                date and date.isoformat(timespec="seconds"),
+            )
+            signals.tell(
+                signals.transmissions_errored,
+                sender=Transmission,
+                message=self.dbm,
+                backend_name=self.backend.name,
+                transmission_ids=failed.ids,
+                error=failed.reason,
+                next_try=date,
+            )
+        for failure in self.answer.failed[:1]:
+            logger.debug("batch_errored message=%s backend=%s", *ids, exc_info=failure.error)
 
 
 # Again, on request
@@ -950,7 +1020,8 @@ def resend(
     pairs = errored.order_by("message_id", "pk").values_list("message_id", "pk")
     count, messages = 0, []
     for message_id, rows in groupby(list(pairs), key=itemgetter(0)):
-        moved = _resend(message_id, [pk for _, pk in rows], at_once)
+        ids = [pk for _, pk in rows]
+        moved = insist(partial(_resend, message_id, ids, at_once))
         if moved:
             count += moved
             messages.append(message_id)
@@ -973,7 +1044,8 @@ def _resend(message_id: int, ids: list[int], at_once: bool) -> int:
         if dbm is None or not moved:
             transaction.set_rollback(True, using=alias())
             return 0
-        queued = (some.filter(status=Status.QUEUED).groups() for some in rows)
+        size_of = partial(gates.batch_size, text=dbm.text)
+        queued = (some.filter(status=Status.QUEUED).groups(size_of=size_of) for some in rows)
         plan_again(dbm, chain.from_iterable(queued), at_once=at_once)
         dbm.set_status()
     return moved
@@ -999,3 +1071,38 @@ def reprocess(messages: QuerySet[Message]) -> list[int]:
                 moved.append(message_id)
     logger.info("messages_reprocessed messages=%s", len(moved))
     return moved
+
+
+def has_expired(dbm: Message) -> bool:
+    """Return whether a message is not to be sent any more."""
+    return dbm.expires_at is not None and dbm.expires_at <= now()
+
+
+def forget(dbm: Message, reason: str) -> int:
+    """Give up what is still to be sent of an outbound message: it becomes E.
+
+    What is being sent is left alone.
+
+    :param reason: why, for the admin.
+    :returns: how many transmissions were given up.
+    """
+    with transaction.atomic(using=alias()):
+        # also a lock, before those of the transmissions, as in all that takes both
+        Message.objects.filter(pk=dbm.pk).update(updated=now())
+        count = Transmission.objects.filter(message=dbm.pk).forget(reason)
+        Batch.objects.filter(message=dbm.pk, claim__isnull=True).delete()
+        if count:
+            Message.objects.filter(pk=dbm.pk).update(given_up=True)
+        dbm.set_status()
+    logger.info("message_forgotten message=%s rows=%s reason=%s", dbm.pk, count, reason)
+    return count
+
+
+def cancel(messages: QuerySet[Message]) -> int:
+    """Give up what is still to be sent of outbound messages.
+
+    :param messages: those asked for; inbound ones among them are left alone.
+    :returns: how many transmissions became E with the reason "cancelled".
+    """
+    pending = messages.filter(direction=Direction.OUTGOING)
+    return sum(insist(partial(forget, dbm, CANCELLED)) for dbm in list(pending))

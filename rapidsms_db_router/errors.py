@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rapidsms.errors import MessageSendingError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = (
     "BackendNotConfigured",
     "InvalidConnection",
     "MessageSendingError",
     "NoRecipients",
+    "PermanentSendingError",
+    "RetryLater",
     "TransmissionsFailed",
 )
 
@@ -21,7 +28,31 @@ class NoRecipients(MessageSendingError, ValueError):
     """An inbound message has no connection left to be answered; stored as its error."""
 
 
-class BackendNotConfigured(MessageSendingError, LookupError):
+class PermanentSendingError(MessageSendingError):
+    """For backends: no try will ever succeed, so there is to be none.
+
+    Raised, it speaks of the whole call, or of its ``failed_identities`` if it names some; all
+    others were sent. Returned from ``send()`` beside an identity, it speaks of that one.
+    """
+
+
+class RetryLater(MessageSendingError):
+    """For backends: the gateway wants to be left alone for some time.
+
+    :param retry_after: for how long, in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str = "The gateway wants to be left alone.",
+        retry_after: float = 0,
+        failed_identities: Collection[str] | None = None,
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, failed_identities)
+
+
+class BackendNotConfigured(PermanentSendingError, LookupError):
     """A connection's backend is missing from ``INSTALLED_BACKENDS``: no retry can help."""
 
 

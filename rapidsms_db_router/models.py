@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.db import models, transaction
 from rapidsms.models import Backend, Connection
 
-from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router import conf
+from rapidsms_db_router.choices import Direction, Outcome, Status
 from rapidsms_db_router.clock import now
+from rapidsms_db_router.indexes import PresentIndex
 from rapidsms_db_router.querysets import (
-    BackendLimitQuerySet,
+    BackendStateQuerySet,
     BatchQuerySet,
     MessageQuerySet,
     RecoveryTurnQuerySet,
@@ -23,6 +26,8 @@ from rapidsms_db_router.querysets import (
 logger = logging.getLogger(__name__)
 
 NO_RECIPIENTS = "no recipients"
+#: Of so many transmissions the statuses can be counted at any time.
+FEW = 1000
 #: The error of a message that is not done yet; how many there are is counted in the end.
 SOME_ERRORED = "some transmissions errored"
 
@@ -55,12 +60,19 @@ class Message(models.Model):
     #: What the backend of an outgoing message gets as its context; ``None`` if the message was
     #: not stored by the router.
     context = models.JSONField(null=True, blank=True)
+    #: Before when none of its transmissions is sent.
+    not_before = models.DateTimeField(null=True, blank=True)
+    #: From when on none of them is sent any more.
+    expires_at = models.DateTimeField(null=True, blank=True)
     #: Dotted path of the RapidSMS message's class, where it is not the usual one.
     message_class = models.CharField(max_length=255, blank=True)
     #: Why the message is E.
     error = models.TextField(blank=True)
     #: Whether some of its transmissions were given up.
     given_up = models.BooleanField(default=False, editable=False)
+    #: Its first transmission that is not delivered, as far as reports have told: all before it
+    #: are. So that a report costs no more where there are a million others.
+    undelivered = models.BigIntegerField(null=True, editable=False)
     #: Who is processing this inbound message, or sending this reply.
     claim = models.UUIDField(null=True, blank=True, editable=False)
     #: When recovery looks whether the message needs something; ``None`` once nothing is left to
@@ -85,6 +97,7 @@ class Message(models.Model):
         permissions = (
             ("resend_message", "Can send errored transmissions again"),
             ("reprocess_message", "Can process an errored inbound message again"),
+            ("cancel_message", "Can cancel what is still to be sent of a message"),
         )
 
     def __str__(self) -> str:
@@ -155,6 +168,43 @@ class Message(models.Model):
         errored = counts.get(Status.ERRORED, 0)
         return f"{errored} of {sum(counts.values())} transmissions errored" if errored else ""
 
+    def follow_delivered(self, ids: Collection[int]) -> None:
+        """Bring the status up to date after some of its transmissions were delivered.
+
+        Without counting all of them: the message remembers one that is not delivered, before
+        which all are, and only a report about that one has it look for the next. In all, each is
+        looked at once.
+
+        :param ids: primary keys of those that were delivered.
+        """
+        messages = type(self)._base_manager.filter(pk=self.pk)
+        with transaction.atomic(using=self._state.db):
+            if not messages.update(updated=now()):  # locked, as in set_status
+                return
+            known = messages.values_list("undelivered", flat=True)[0]
+            if known is not None and known not in ids:
+                return
+            rest = self.transmissions.exclude(status=Status.DELIVERED).filter(pk__gt=known or 0)
+            following = rest.order_by("pk").values_list("pk", flat=True).first()
+            messages.update(undelivered=following)
+            if following is None:
+                self.set_status()
+
+    def follow_some(self) -> None:
+        """Bring the status up to date after a report moved some of its transmissions.
+
+        At once if they are few; of many, recovery counts soon how many are errored.
+        """
+        few = list(self.transmissions.order_by().values_list("status")[: FEW + 1])
+        if len(few) <= FEW:
+            self.set_status()
+            return
+        soon = now() + datetime.timedelta(seconds=conf.recovery_interval())
+        messages = type(self)._base_manager.filter(pk=self.pk)
+        messages.filter(due__isnull=True).update(due=soon)
+        if self.transmissions.filter(status=Status.ERRORED).exists():
+            messages.update(status=Status.ERRORED, error=SOME_ERRORED, given_up=True, updated=now())
+
     def refresh_status(self, without: Batch | None = None) -> str:
         """Like :meth:`set_status`, without a count where other batches are still to be sent.
 
@@ -168,15 +218,15 @@ class Message(models.Model):
         if not others.exists():
             return self.set_status()
         if self.status == Status.ERRORED:
-            self._forget_errors(others)
+            self._forget_errors()
         return self.status
 
-    def _forget_errors(self, others: BatchQuerySet) -> None:
+    def _forget_errors(self) -> None:
         """Move the message from E to P if none of its transmissions is E."""
         messages = type(self)._base_manager.filter(pk=self.pk, status=Status.ERRORED)
         with transaction.atomic(using=self._state.db):
             # locked first, as in set_status
-            if not messages.update(updated=now()) or others.filter(errored=True).exists():
+            if not messages.update(updated=now()) or self.batches.filter(errored=True).exists():
                 return
             if messages.filter(given_up=False).update(status=Status.PROCESSING, error=""):
                 self.status, self.error = Status.PROCESSING, ""
@@ -271,6 +321,8 @@ class Transmission(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     #: Who is sending it, while it is P.
     claim = models.UUIDField(null=True, blank=True, editable=False)
+    #: The gateway's own id of it, if the backend has told.
+    external_id = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
 
     objects = TransmissionQuerySet.as_manager()
 
@@ -280,23 +332,73 @@ class Transmission(models.Model):
                 fields=("message", "connection"), name="one_transmission_a_connection"
             ),
         )
+        indexes = (PresentIndex(fields=("external_id",), name="transmission_by_external_id"),)
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.get_status_display()}"
 
 
-class BackendLimit(models.Model):
-    """A row to be locked by whoever takes or ends a batch of a backend that limits their number."""
+class BackendState(models.Model):
+    """What all workers have to know of a backend: only one that has limits or trouble has a row.
+
+    Whoever decides by it, or changes it, locks it first.
+    """
 
     #: The backend.
-    backend = models.OneToOneField(Backend, related_name="+", on_delete=models.CASCADE)
+    backend = models.OneToOneField(Backend, related_name="router_state", on_delete=models.CASCADE)
     #: When it was last locked.
     locked = models.DateTimeField(default=now)
+    #: Whether an operator wants nothing to be sent to it.
+    paused = models.BooleanField(default=False)
+    #: How many calls failed one after the other, each of another batch than the one before.
+    failures = models.PositiveIntegerField(default=0)
+    #: The batch of the last of them.
+    failed_batch = models.BigIntegerField(null=True)
+    #: Until when it is left alone, since it failed or said so.
+    closed_until = models.DateTimeField(null=True)
+    #: When its rate allows the next call.
+    free_at = models.DateTimeField(null=True)
+    #: Whether batches wait that no other batch of their message will give a turn.
+    line = models.BooleanField(default=False)
 
-    objects = BackendLimitQuerySet.as_manager()
+    objects = BackendStateQuerySet.as_manager()
 
     def __str__(self) -> str:
-        return f"locked {self.locked}"
+        return f"{self.backend_id}: {'paused' if self.paused else 'not paused'}"
+
+    @property
+    def hinders(self) -> bool:
+        """Whether a batch has to ask before it is sent."""
+        return self.paused or self.line or self.closed_until is not None
+
+
+class Gateway(Backend):
+    """A backend, as operators see it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "backend"
+        permissions = (("pause_backend", "Can pause and resume a backend"),)
+
+
+class EarlyReport(models.Model):
+    """What a gateway reported of an id that it had not told yet, or never did."""
+
+    #: The gateway's own id of what was sent.
+    external_id = models.CharField(max_length=255, db_index=True)
+    #: The backend's name, if it was said.
+    backend_name = models.CharField(max_length=255, blank=True)
+    #: What became of it; see :class:`~rapidsms_db_router.choices.Outcome`.
+    outcome = models.CharField(max_length=9, choices=Outcome.choices)
+    #: When, as the gateway says.
+    date = models.DateTimeField(null=True)
+    #: Why, in the gateway's words.
+    reason = models.TextField(blank=True)
+    #: When it came.
+    received = models.DateTimeField(default=now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.external_id}: {self.outcome}"
 
 
 class RecoveryTurn(models.Model):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
@@ -22,7 +23,7 @@ from rapidsms_db_router.clock import now
 
 if TYPE_CHECKING:
     from rapidsms_db_router.models import (  # noqa: F401
-        BackendLimit,
+        BackendState,
         Batch,
         Message,
         RecoveryTurn,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Clocks and timers are not exact: a retry that comes this much early is still due.
 DUE_TOLERANCE = datetime.timedelta(seconds=1)
+
+#: The width of the column of a transmission's external id.
+LONGEST_EXTERNAL_ID = 255
 
 
 class Taken(NamedTuple):
@@ -166,21 +170,88 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             status=Status.ERRORED, claim=None, error=error, next_try=next_try, updated=now()
         )
 
+    def note_external_ids(self, external_ids: Mapping[int, str]) -> None:
+        """Keep the gateway's own ids, by primary key."""
+        cases = [models.When(pk=pk, then=models.Value(said)) for pk, said in external_ids.items()]
+        column: models.CharField = models.CharField(max_length=LONGEST_EXTERNAL_ID)
+        self.filter(pk__in=external_ids).update(
+            external_id=models.Case(*cases, output_field=column)
+        )
+
+    def put_back(self, claim: uuid.UUID | None, ids: Collection[int]) -> int:
+        """Like :meth:`release`, and the try does not count: it was the gateway's fault."""
+        return self.held(claim, ids).update(
+            status=Status.QUEUED, claim=None, attempts=F("attempts") - 1, updated=now()
+        )
+
+    def forget(self, reason: str) -> int:
+        """Give up what is not being sent and would be: from Q, and E with a date, to E.
+
+        :param reason: why.
+        :returns: how many moved.
+        """
+        pending = Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__isnull=False)
+        return self.filter(pending).update(
+            status=Status.ERRORED, error=reason, next_try=None, updated=now()
+        )
+
+    def deliver(self, moment: datetime.datetime) -> int:
+        """Move what a gateway says is delivered from wherever it is to D, where it stays.
+
+        :param moment: when it was delivered.
+        :returns: how many moved.
+        """
+        return self.exclude(status=Status.DELIVERED).update(
+            status=Status.DELIVERED,
+            claim=None,
+            next_try=None,
+            error="",
+            sent=Coalesce("sent", models.Value(moment)),
+            delivered=moment,
+            updated=now(),
+        )
+
+    def fail(self, reason: str) -> int:
+        """Move what a gateway says will not be delivered from P or S to E; return how many moved.
+
+        From Q and E too, where a try follows, unless none was made yet: then the report is not of
+        this try.
+        """
+        again = Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__isnull=False)
+        tried = Q(status__in=(Status.PROCESSING, Status.SENT)) | (again & Q(attempts__gt=0))
+        return self.filter(tried).update(
+            status=Status.ERRORED, claim=None, error=reason, next_try=None, updated=now()
+        )
+
+    def accept(self) -> int:
+        """Move what a gateway says it has from Q or E, where another try would follow, to S.
+
+        :returns: how many moved: those of which nobody here knew how their try had ended.
+        """
+        again = Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__isnull=False)
+        moment = now()
+        return self.filter(again, attempts__gt=0).update(
+            status=Status.SENT, sent=moment, next_try=None, error="", updated=moment
+        )
+
     def release(self, claim: uuid.UUID | None, ids: Collection[int]) -> int:
         """Move those of ``ids`` that ``claim`` holds from P back to Q; return how many moved."""
         return self.held(claim, ids).update(status=Status.QUEUED, claim=None, updated=now())
 
-    def groups(self, size: int | None = None) -> Iterator[Group]:
+    def groups(
+        self, size: int | None = None, size_of: Callable[[str], int] = conf.batch_size
+    ) -> Iterator[Group]:
         """Divide these transmissions by backend, then into groups in the order of their ids.
 
-        :param size: most transmissions in a group; by default each backend's own batch size.
+        :param size: most transmissions in a group; by default each backend's own.
+        :param size_of: what that is, by the backend's name.
         :returns: the groups, from one query whatever their number.
         """
         backend = "connection__backend_id", "connection__backend__name"
         rows = self.order_by(*backend, "pk").values_list(*backend, "pk").iterator(2000)
         for (backend_id, name), group in groupby(rows, key=lambda row: row[:2]):
             ids = (pk for *_, pk in group)
-            most = size or conf.batch_size(name)
+            most = size or size_of(name)
             while batch := list(islice(ids, most)):
                 yield Group(backend_id, name, batch)
 
@@ -213,6 +284,20 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         """Have a batch that nobody holds wait until another gives it its turn."""
         return self.filter(pk=batch_id, claim__isnull=True).update(due=None, calls=0)
 
+    def come_at(self, batch_id: int, moment: datetime.datetime) -> int:
+        """Have a batch that nobody holds come again, by a task that is put off until then."""
+        late = moment + datetime.timedelta(seconds=conf.visibility_timeout())
+        free = self.filter(pk=batch_id, claim__isnull=True)
+        return free.update(due=late, called=moment, calls=1)
+
+    def line(self) -> BatchQuerySet:
+        """Select those that wait for their turn, in the order in which they have it.
+
+        Of several broadcasts the one that has come less far, and a reply before them all.
+        """
+        waiting = self.filter(due__isnull=True, claim__isnull=True)
+        return waiting.select_related("backend", "message").order_by("number", "pk")
+
     def under_way(self) -> int:
         """Return how many are being sent, or will be as soon as can be."""
         return self.filter(due__isnull=False, errored=False).count()
@@ -236,14 +321,19 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         return given
 
 
-class BackendLimitQuerySet(models.QuerySet["BackendLimit"]):
-    """Who may count the batches of a backend."""
+class BackendStateQuerySet(models.QuerySet["BackendState"]):
+    """Who may decide about a backend."""
 
-    def lock(self, backend_id: int) -> None:
-        """Let nobody else do so until the surrounding transaction has ended."""
-        if not self.filter(backend=backend_id).update(locked=now()):
+    def lock(self, backend_id: int) -> BackendState:
+        """Let nobody else do so until the surrounding transaction has ended.
+
+        :returns: the backend's state, which is made if there is none.
+        """
+        mine = self.filter(backend=backend_id)
+        if not mine.update(locked=now()):
             self.get_or_create(backend_id=backend_id)
-            self.filter(backend=backend_id).update(locked=now())
+            mine.update(locked=now())
+        return mine.get()
 
 
 class RecoveryTurnQuerySet(models.QuerySet["RecoveryTurn"]):

@@ -20,7 +20,7 @@ from django.db import connections, transaction
 from django.db.models import F, QuerySet
 from rapidsms.models import Backend
 
-from rapidsms_db_router import conf, delivery, queueing, tasks
+from rapidsms_db_router import conf, delivery, gates, queueing, tasks
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.database import alias
@@ -170,8 +170,12 @@ def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
     if dbm.claim is not None:
         _recover_reply(dbm, mine, found, dry_run)
         return
+    if delivery.has_expired(dbm) and not dry_run:
+        delivery.forget(dbm, delivery.EXPIRED)
+        mine.update(due=lease())  # unless that has ended it
+        return
     if dbm.batches.exists():
-        if not dry_run and mine.update(due=lease()):
+        if not dry_run and mine.update(due=_next_look(dbm)):
             _give_turns(dbm, found)
         return
     unplanned = dbm.transmissions.filter(status=Status.QUEUED)
@@ -179,13 +183,23 @@ def _recover_status(dbm: Message, found: Found, dry_run: bool) -> None:
         found.statuses += 1
         if not dry_run:
             with transaction.atomic(using=alias()):
-                told = queueing.plan(dbm) if mine.update(due=lease(), updated=now()) else []
+                told = []
+                # a message that was held is on its way from now on
+                if mine.update(status=Status.PROCESSING, due=_next_look(dbm), updated=now()):
+                    dbm.status, dbm.due = Status.PROCESSING, lease()
+                    told = queueing.plan(dbm)
             queueing.queue_outbound(dbm, told)
         return
     found.statuses += dbm.status != dbm.status_now()
     if not dry_run:
         dbm.set_status()
         mine.update(due=lease())  # unless that has ended it
+
+
+def _next_look(dbm: Message) -> datetime.datetime:
+    """Return when an outbound message is to be looked at again: no later than it expires."""
+    usual = lease()
+    return usual if dbm.expires_at is None else min(usual, dbm.expires_at)
 
 
 def _recover_reply(dbm: Message, mine: QuerySet[Message], found: Found, dry_run: bool) -> None:
@@ -213,16 +227,17 @@ def _recover_reply(dbm: Message, mine: QuerySet[Message], found: Found, dry_run:
 def _give_turns(dbm: Message, found: Found) -> None:
     """Have the batches to each backend go on where there is none left that gives a turn."""
     waiting = dbm.batches.filter(due__isnull=True)
-    for backend in Backend.objects.filter(pk__in=waiting.values("backend")):
-        limit = conf.concurrency(backend.name)
-        if limit is None:
-            line = dbm.batches.filter(backend=backend).order_by("first_id")
-            going = line.filter(due__isnull=False, gave_turn=False)
-            turns = 0 if going.exists() else delivery.WINDOW
-        else:
-            line = Batch.objects.filter(backend=backend).order_by("number", "pk")
-            turns = limit - line.under_way()
-        given = line.select_related("backend").give_turns(turns)
+    backends = Backend.objects.select_related("router_state")
+    for backend in backends.filter(pk__in=waiting.values("backend")):
+        if not gates.is_free(backend):
+            later = gates.give_turns(backend)
+            found.batches += len(later)
+            tasks.ring_later(later)
+            continue
+        line = dbm.batches.filter(backend=backend).order_by("first_id")
+        if line.filter(due__isnull=False, gave_turn=False).exists():
+            continue
+        given = line.select_related("backend").give_turns(delivery.WINDOW)
         found.batches += len(given)
         tasks.ring(given)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 from django.utils.module_loading import import_string
 from rapidsms.apps.base import AppBase
 from rapidsms.errors import MessageSendingError
@@ -17,9 +20,10 @@ from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
 from rapidsms.router.blocking import BlockingRouter
 
-from rapidsms_db_router import delivery, queueing
+from rapidsms_db_router import database, delivery, queueing
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clean import clean_json
+from rapidsms_db_router.clock import now
 from rapidsms_db_router.database import alias
 from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.models import Message
@@ -98,7 +102,7 @@ class DatabaseRouter(BlockingRouter):
             (``msg.dbm``), the row becomes R in the transaction that stores the replies.
         :raises Exception: whatever an app, or the storing of a reply, raises.
         """
-        with delivery.contained():
+        with database.contained():
             proceed = self.process_incoming_phases(msg)
         with queueing.replies_together(), delivery.receiving(getattr(msg, "dbm", None)):
             for response in msg.responses if proceed else ():
@@ -128,22 +132,43 @@ class DatabaseRouter(BlockingRouter):
     # Ways out
 
     def new_outgoing_message(
-        self, text: str, connections: Any, class_: type = OutgoingMessage, **kwargs: Any
+        self,
+        text: str,
+        connections: Any,
+        class_: type = OutgoingMessage,
+        *,
+        not_before: datetime.datetime | None = None,
+        expires_at: datetime.datetime | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Return an outgoing message object; nothing is stored yet.
 
         :param text: what to say.
         :param connections: to whom: a QuerySet, list, generator or one ``Connection``.
         :param class_: the class of the message object.
+        :param not_before: the message is stored, and held until then.
+        :param expires_at: who has not been sent the message by then is not sent it any more, but
+            becomes E with the reason "expired".
         :param kwargs: passed on to ``class_``.
         :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection.
+        :raises ValueError: for what is no moment in time, and for a message that would expire
+            before it may be sent.
         """
+        _check_moment("not_before", not_before)
+        _check_moment("expires_at", expires_at)
+        if not_before and expires_at and expires_at <= not_before:
+            raise ValueError(
+                f"expires_at, {expires_at}, is no later than not_before, {not_before}: nobody"
+                " would be sent the message."
+            )
         # held as a whole only where somebody may look at it before it is stored
         streamed = isinstance(connections, Iterator) and not any(
             _overrides(app, phase) for phase in self.outgoing_phases for app in self.apps
         )
         found = connections if streamed else delivery.recipients(connections)
-        return super().new_outgoing_message(text=text, connections=found, class_=class_, **kwargs)
+        msg = super().new_outgoing_message(text=text, connections=found, class_=class_, **kwargs)
+        msg.not_before, msg.expires_at = not_before, expires_at
+        return msg
 
     def process_outgoing(self, msg: Any) -> None:
         """Lead a message through the apps' outgoing phase; unless one cancels it, store it."""
@@ -161,7 +186,7 @@ class DatabaseRouter(BlockingRouter):
         for phase in self.outgoing_phases:
             for app in reversed(self.apps):
                 try:
-                    with delivery.contained() if _overrides(app, phase) else nullcontext():
+                    with database.contained() if _overrides(app, phase) else nullcontext():
                         go_on = getattr(app, phase)(msg)
                 except Exception as exc:
                     logger.error("outgoing_app_failed app=%s error=%s", app, type(exc).__name__)
@@ -183,11 +208,19 @@ class DatabaseRouter(BlockingRouter):
         more: dict[str, Any] = {"context": context} if context or msg.in_response_to else {}
         more |= {"status": Status.PROCESSING, "due": lease()}
         replies = delivery.replies()
-        if replies is not None and (claim := replies.claim(msg.connections)):
+        # a message that the project made by itself knows nothing of dates
+        not_before, expires_at = (getattr(msg, name, None) for name in ("not_before", "expires_at"))
+        more |= {"not_before": not_before, "expires_at": expires_at}
+        held = not_before is not None and not_before > now()
+        if held:
+            more |= {"status": Status.QUEUED, "due": not_before}  # when recovery has it sent
+        elif replies is not None and not expires_at and (claim := replies.claim(msg)):
             more["claim"] = claim
         with transaction.atomic(using=alias(), savepoint=replies is None):
             dbm = self._store(Direction.OUTGOING, msg, **more)
-            told = queueing.plan(dbm) if dbm.due and not dbm.claim else []
+            told = [] if held or dbm.claim or not dbm.due else queueing.plan(dbm)
+            if dbm.due and expires_at and expires_at < dbm.due:
+                Message.objects.filter(pk=dbm.pk).update(due=expires_at)
         msg.database_message = dbm
         if isinstance(msg.connections, Iterator):
             msg.connections = Connection.objects.filter(transmissions__message=dbm)
@@ -198,13 +231,15 @@ class DatabaseRouter(BlockingRouter):
 
     def send_to_backend(
         self, backend_name: str, id_: Any, text: str, identities: list[str], context: dict[str, Any]
-    ) -> None:
+    ) -> Any:
         """Hand a message to a backend.
 
         :param backend_name: a name in ``INSTALLED_BACKENDS``.
         :param id_: the primary key of the message's row.
         :param identities: whom to send it to.
         :param context: what the message's ``extra_backend_context()`` returned.
+        :returns: what the backend returns: nothing, or by identity the gateway's own id of what it
+            took, or the exception why it did not.
         :raises ~rapidsms_db_router.errors.BackendNotConfigured: for an unknown backend.
         :raises rapidsms.errors.MessageSendingError: from whatever the backend raised, with its
             ``failed_identities``.
@@ -217,7 +252,7 @@ class DatabaseRouter(BlockingRouter):
                 " the errored transmissions again."
             ) from None
         try:
-            backend.send(id_=id_, text=text, identities=identities, context=context)
+            return backend.send(id_=id_, text=text, identities=identities, context=context)
         except MessageSendingError:
             raise
         except Exception as err:
@@ -300,6 +335,16 @@ class DatabaseRouter(BlockingRouter):
             return self.queue_message(direction, msg.connections, msg.text, fields=msg.fields)
         finally:
             self._columns = {}
+
+
+def _check_moment(name: str, moment: Any) -> None:
+    if moment is None:
+        return
+    if not isinstance(moment, datetime.datetime):
+        raise ValueError(f"{name} is {moment!r}, which is no datetime.")
+    if timezone.is_aware(moment) != settings.USE_TZ:
+        wanted = "an aware" if settings.USE_TZ else "a naive"
+        raise ValueError(f"{name} is {moment!r}; USE_TZ asks for {wanted} datetime.")
 
 
 def _overrides(app: Any, phase: str) -> bool:

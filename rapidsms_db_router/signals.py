@@ -12,6 +12,13 @@ An exception in a receiver is logged, and changes nothing else.
 ``transmissions_errored``
     A try to send some transmissions failed. As above, and ``error``: the reason stored with the
     rows; ``next_try``: when they will be tried again, or ``None`` if they are given up.
+``transmissions_delivered``
+    A gateway reported that some transmissions have arrived. As ``transmissions_sent``.
+
+One signal goes the other way: who has heard from a gateway sends it, and the router follows.
+
+``delivery_report``
+    ``outcome`` and the other arguments of :func:`rapidsms_db_router.reports.record`.
 """
 
 from __future__ import annotations
@@ -21,13 +28,21 @@ from typing import Any
 
 from django.dispatch import Signal
 
-__all__ = ("message_processed", "transmissions_errored", "transmissions_sent")
+__all__ = (
+    "delivery_report",
+    "message_processed",
+    "transmissions_delivered",
+    "transmissions_errored",
+    "transmissions_sent",
+)
 
 logger = logging.getLogger(__name__)
 
 message_processed = Signal()
 transmissions_sent = Signal()
 transmissions_errored = Signal()
+transmissions_delivered = Signal()
+delivery_report = Signal()
 
 
 def tell(signal: Signal, **named: Any) -> None:

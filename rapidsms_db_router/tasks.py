@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,16 @@ from celery.result import AsyncResult
 from django.db import InterfaceError, OperationalError
 from rapidsms.router import get_router
 
-from rapidsms_db_router import celeryapp, conf, delivery, retries, workers
+from rapidsms_db_router import celeryapp, conf, delivery, reports, retries, workers
 from rapidsms_db_router.delivery import Ended
+from rapidsms_db_router.gates import Later
 from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.transient import is_transient
 
 if TYPE_CHECKING:
     from rapidsms_db_router.router import DatabaseRouter
 
-__all__ = ("receive_async", "recover_messages", "send_transmissions")
+__all__ = ("receive_async", "record_delivery_reports", "recover_messages", "send_transmissions")
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +119,7 @@ def send_transmissions(
         ids = ended.retry.transmission_ids
         ended = delivery.send_batch(router, backend_id, message_id, ids, retry_at_once=True)
     ring(ended.next)
+    ring_later(ended.later)
     if ended.error is not None:
         # Celery logs what it is from, too, in which there may be anything
         raise ended.error from (None if eager else ended.error.__cause__)
@@ -125,8 +128,16 @@ def send_transmissions(
 def follow(ended: Ended) -> None:
     """Have done what the end of a batch leaves to be done."""
     ring(ended.next)
+    ring_later(ended.later)
     if ended.retry is not None:
         publish(ended.retry, ended.retry_in)
+
+
+def ring_later(batches: Iterable[Later]) -> None:
+    """Tell workers of batches whose turn it is now, or in some time."""
+    for batch, seconds in batches:
+        if not publish(batch, seconds or None) and not seconds:
+            Batch.objects.filter(pk=batch.pk).hurry()
 
 
 def ring(batches: Iterable[Batch]) -> None:
@@ -157,6 +168,24 @@ def recover_messages() -> None:
     from rapidsms_db_router import recovery  # it publishes the tasks of this module
 
     recovery.recover()
+
+
+@shared_task(base=RouterTask)
+def record_delivery_reports(delivery_reports: Iterable[dict[str, Any]]) -> None:
+    """Follow many delivery reports; for gateways whose reports come in floods.
+
+    :param delivery_reports: the arguments of :func:`rapidsms_db_router.reports.record`, each as a
+        dictionary; a ``date`` in ISO 8601. One that makes no sense is logged, and no more.
+    """
+    for number, report in enumerate(delivery_reports):
+        try:
+            date = report.get("date")
+            if isinstance(date, str):
+                date = datetime.datetime.fromisoformat(date)
+            reports.record(**{**report, "date": date})
+        except (AttributeError, TypeError, ValueError) as exc:
+            logger.error("report_refused number=%s error=%s", number, type(exc).__name__)
+            logger.debug("report_refused number=%s", number, exc_info=True)
 
 
 def publish(batch: Batch, countdown: float | None = None) -> bool:

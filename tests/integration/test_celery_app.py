@@ -62,6 +62,7 @@ def test_a_project_without_one_has_the_tasks_of_its_apps_found(project):
     project.add_settings("INSTALLED_APPS += ['register']")
     assert said_by(project)["tasks"] == [
         "rapidsms_db_router.tasks.receive_async",
+        "rapidsms_db_router.tasks.record_delivery_reports",
         "rapidsms_db_router.tasks.recover_messages",
         "rapidsms_db_router.tasks.send_transmissions",
         "register.tasks.remind",

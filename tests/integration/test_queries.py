@@ -110,7 +110,8 @@ def test_a_batch_that_fails_counts_no_rows_of_others(
     with queries:
         worker.run(first)
     assert Message.objects.get().status == "E"
-    assert queries.count <= 11
+    # five of them for what all workers have to know of a backend that fails
+    assert queries.count <= 16
     assert not any(
         'COUNT("rapidsms_db_router_transmission"' in query["sql"]
         for query in queries.captured_queries

@@ -11,7 +11,7 @@ from rapidsms.router import receive, send
 from rapidsms_db_router import delivery
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.delivery import LONG_WAIT, SHORT_WAIT, WINDOW
-from rapidsms_db_router.models import BackendLimit, Batch, Message, Transmission
+from rapidsms_db_router.models import BackendState, Batch, Message, Transmission
 from rapidsms_db_router.recovery import recover
 from tests.service.backends import RecordingBackend
 
@@ -176,7 +176,7 @@ def test_without_a_limit_there_is_none(limited, worker, people):
     broadcast(worker, people(BATCHES))
     worker.work()
     assert Gateway.most > WINDOW
-    assert not BackendLimit.objects.exists()
+    assert not BackendState.objects.exists()
 
 
 def test_broadcasts_to_a_limited_backend_share_it_and_replies_come_first(

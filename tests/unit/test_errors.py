@@ -11,7 +11,9 @@ from rapidsms_db_router import errors
     [
         (errors.InvalidConnection, (ValueError,)),
         (errors.NoRecipients, (MessageSendingError, ValueError)),
-        (errors.BackendNotConfigured, (MessageSendingError, LookupError)),
+        (errors.PermanentSendingError, (MessageSendingError,)),
+        (errors.RetryLater, (MessageSendingError,)),
+        (errors.BackendNotConfigured, (errors.PermanentSendingError, LookupError)),
         (errors.TransmissionsFailed, (MessageSendingError,)),
     ],
 )

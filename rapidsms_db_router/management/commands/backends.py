@@ -1,0 +1,45 @@
+"""``manage.py backends``: show the backends, pause and resume them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rapidsms.models import Backend
+
+from rapidsms_db_router import gates, tasks
+from rapidsms_db_router.models import Batch
+
+
+class Command(BaseCommand):
+    """Shows whether each backend is called and what waits for it; pauses and resumes them."""
+
+    help = "Shows whether each backend is called and what waits for it; pauses and resumes them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take ``--pause`` and ``--resume`` with names."""
+        parser.add_argument("--pause", metavar="NAME", nargs="+", default=[], help="send nothing")
+        parser.add_argument("--resume", metavar="NAME", nargs="+", default=[], help="send again")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what is asked for, and show how it is now."""
+        paused, resumed = (list(map(_backend, options[name])) for name in ("pause", "resume"))
+        for backend in paused:
+            gates.pause(backend)
+        for backend in resumed:
+            tasks.ring_later(gates.resume(backend))
+        for backend in Backend.objects.select_related("router_state").order_by("name"):
+            batches = Batch.objects.filter(backend=backend.pk)
+            in_flight = batches.filter(claim__isnull=False).count()
+            waiting = batches.count() - in_flight
+            state = gates.describe(backend)
+            self.stdout.write(f"{backend}: {state}; {waiting} waiting, {in_flight} in flight")
+
+
+def _backend(name: str) -> Backend:
+    try:
+        return Backend.objects.get(name=name)
+    except Backend.DoesNotExist:
+        known = ", ".join(Backend.objects.order_by("name").values_list("name", flat=True))
+        raise CommandError(f"There is no backend {name!r}; there are: {known or 'none'}.") from None

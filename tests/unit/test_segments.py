@@ -1,0 +1,37 @@
+"""How many SMS a text takes."""
+
+import pytest
+
+from rapidsms_db_router import segments
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 1),
+        ("a" * 160, 1),
+        ("a" * 161, 2),
+        ("a" * 306, 2),
+        ("a" * 307, 3),
+        ("é" * 160, 1),
+        ("€" * 80, 1),
+        ("€" * 81, 2),
+        # 153 places, of which a character that takes two leaves one unused
+        ("€" * 76 * 2, 2),
+        ("€" * 76 * 2 + "€", 3),
+        ("ж" * 70, 1),
+        ("ж" * 71, 2),
+        ("ж" * 134, 2),
+        ("ж" * 135, 3),
+        ("a" * 69 + "ж", 1),
+        ("a" * 70 + "ж", 2),
+        ("😀" * 35, 1),
+        ("😀" * 36, 2),
+        ("😀" * 66, 2),
+        ("😀" * 67, 3),
+        ("ç" * 71, 2),  # not in the GSM alphabet, though Ç is
+        ("[]{}", 1),
+    ],
+)
+def test_count(text, count):
+    assert segments.count(text) == count
