@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import django
 from django.contrib import admin, messages
@@ -43,7 +43,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     paginator = BoundedPaginator
     show_full_result_count = False
     ordering = ("-id",)
-    sortable_by = ("id",)  # no other column has an index to sort by
+    sortable_by: ClassVar[tuple[str, ...]] = ("id",)  # no other column has an index to sort by
     if django.VERSION >= (5, 0):
         # counts beside the filters would each be one of the whole table
         show_facets = admin.ShowFacets.NEVER
@@ -338,13 +338,12 @@ class GatewayAdmin(ReadOnlyAdmin):
             "waiting_batches": mine.filter(claim__isnull=True),
             "batches_in_flight": mine.filter(claim__isnull=False),
         }
-        found: QuerySet[Gateway] = super().get_queryset(request)
-        return found.annotate(
-            **{
-                name: Subquery(batches.annotate(number=Count("pk")).values("number"))
-                for name, batches in counts.items()
-            }
-        )
+        numbers = {
+            name: Subquery(batches.annotate(number=Count("pk")).values("number"))
+            for name, batches in counts.items()
+        }
+        found: QuerySet[Gateway] = super().get_queryset(request).annotate(**numbers)
+        return found
 
     @admin.display(description="state")
     def state(self, backend: Gateway) -> str:
