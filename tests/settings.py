@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "selectable",
     "rapidsms",
     "rapidsms.backends.database",
+    "rapidsms.backends.kannel",
     "rapidsms.contrib.handlers",
     "rapidsms.contrib.echo",
     "rapidsms_db_router",
