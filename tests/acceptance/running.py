@@ -53,11 +53,10 @@ class Process:
             self._popen = subprocess.Popen(
                 arguments,
                 env=environment,
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **{"cwd": ROOT, **options},
+                **{"cwd": ROOT, "stdin": subprocess.DEVNULL, **options},
             )
         self.pid = self._popen.pid
 
@@ -158,8 +157,12 @@ class Project:
 
     def migrate(self) -> None:
         """Create the tables."""
-        migrate = self._start("migrate", "migrate", "--verbosity=0")
-        assert migrate.wait() == 0, migrate.output()
+        self.manage("migrate", "--verbosity=0")
+
+    def manage(self, command: str, *options: str, **environment: str) -> None:
+        """Have one of Django's commands do its work."""
+        process = self._start(command, command, *options, **environment)
+        assert process.wait() == 0, process.output()
 
     def drop(self) -> None:
         """End the processes; leave nothing in the database server and in the broker."""
@@ -234,9 +237,10 @@ class Project:
         """Post a message that someone has sent in."""
         self._ask("/sms/", urllib.parse.urlencode({"identity": identity, "text": text}).encode())
 
-    def broadcast(self, text: str, identities: list[str]) -> int:
+    def broadcast(self, text: str, identities: list[str], backend: str = "gateway") -> int:
         """Have a message sent; return its id."""
-        body = json.dumps({"text": text, "identities": identities}).encode()
+        asked = {"text": text, "identities": identities, "backend": backend}
+        body = json.dumps(asked).encode()
         return json.loads(self._ask("/broadcast/", body))["id"]
 
     def messages(self) -> list[dict[str, Any]]:

@@ -1,11 +1,14 @@
 """Settings of a project that runs for real; what differs from run to run comes by environment.
 
-Beside what :mod:`tests.settings` reads: DB_ROUTER_TEST_ATOMIC_REQUESTS.
+Beside what :mod:`tests.settings` reads: DB_ROUTER_TEST_ATOMIC_REQUESTS; and for a Kannel
+DB_ROUTER_TEST_SENDSMS_URL (where it takes messages), DB_ROUTER_TEST_ADDRESS (where its reports go)
+and DB_ROUTER_TEST_RATE (how fast it is given messages).
 """
 # ruff: noqa: F403, F405
 
 import sys
 
+from demo.kannel import SENDSMS_PARAMS
 from tests.settings import *
 
 INSTALLED_APPS = [name for name in INSTALLED_APPS if not name.startswith("tests.")]
@@ -23,6 +26,17 @@ INSTALLED_BACKENDS = {
         "router.db.batch_size": 100,
     }
 }
+if "DB_ROUTER_TEST_SENDSMS_URL" in os.environ:
+    INSTALLED_BACKENDS["kannel"] = {
+        "ENGINE": "rapidsms.backends.kannel.KannelBackend",
+        "sendsms_url": os.environ["DB_ROUTER_TEST_SENDSMS_URL"],
+        "sendsms_params": SENDSMS_PARAMS,
+        "delivery_report_url": os.environ.get("DB_ROUTER_TEST_ADDRESS"),
+        "charset": "utf-8",
+        "router.db.max_retries": 10,
+    }
+if "DB_ROUTER_TEST_RATE" in os.environ:
+    INSTALLED_BACKENDS["kannel"]["router.db.rate"] = os.environ["DB_ROUTER_TEST_RATE"]
 DB_ROUTER_MAX_RETRIES = 2
 DB_ROUTER_RETRY_BACKOFF = 1
 
