@@ -94,6 +94,15 @@ def configure(folder, ports, web):
     return path
 
 
+class Received(NamedTuple):
+    """What a phone got."""
+
+    #: As ``2026-11-24 19:25:08``.
+    date: str
+    phone: str
+    text: str
+
+
 class Phones:
     """Phones, played by Kannel's program ``fakesmsc``: it reads from ``stdin`` what they text.
 
@@ -102,7 +111,7 @@ class Phones:
     :param log: the path of the log.
     """
 
-    GOT = re.compile(r"Got message \d+: <(\S+) (\S+) text (.*)>$", re.MULTILINE)
+    GOT = re.compile(r"^(.{19}) .* Got message \d+: <\S+ (\S+) text (.*)>$", re.MULTILINE)
 
     def __init__(self, log):
         self.log = log
@@ -127,10 +136,10 @@ class Phones:
         return self._said().count("sent message")
 
     def received(self):
-        """Return what the phones got: pairs of a phone and a text."""
+        """Return what the phones got so far."""
         with suppress(BrokenPipeError):
             os.write(self._pipe, b"\n")  # it listens to Kannel when it was spoken to, or after 3 s
-        return [(phone, text) for _, phone, text in self.GOT.findall(self._said())]
+        return [Received(*said) for said in self.GOT.findall(self._said())]
 
     def close(self):
         """Close the pipe, which ends fakesmsc."""

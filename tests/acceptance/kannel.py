@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from demo import kannel
-from demo.kannel import Phones
+from demo.kannel import Phones, Received
 from tests import servers
 from tests.acceptance.running import PATIENCE, Process, wait_for
 from tests.storms.servers import free_port
@@ -91,14 +91,14 @@ class Kannel:
         """Text from one phone."""
         self._phones[-1].text(phone, text)
 
-    def received(self) -> list[tuple[str, str]]:
-        """Return what the phones got: pairs of a phone and a text."""
-        return [pair for phones in self._phones for pair in phones.received()]
+    def received(self) -> list[Received]:
+        """Return what the phones got so far."""
+        return [received for phones in self._phones for received in phones.received()]
 
-    def wait_for_texts(self, count: int, patience: float = PATIENCE) -> list[tuple[str, str]]:
+    def wait_for_texts(self, count: int, patience: float = PATIENCE) -> list[Received]:
         """Wait until the phones got so many texts; return them."""
 
-        def enough() -> list[tuple[str, str]] | None:
+        def enough() -> list[Received] | None:
             received = self.received()
             return received if len(received) >= count else None
 
