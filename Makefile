@@ -6,10 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test storms soak bench lint types migrations docs dist check clean
+.PHONY: demo demo-kannel test storms soak bench lint types migrations docs dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
+
+# With a real Kannel, and phones that it simulates: needs Debian's kannel and kannel-extras.
+demo-kannel: $(INSTALLED)
+	$(BIN)/python -m demo kannel
 
 # SQLite always; PostgreSQL, MariaDB, Redis and RabbitMQ where they answer, and always under CI.
 test: $(INSTALLED)

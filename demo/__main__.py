@@ -3,26 +3,39 @@
 Starts a web server, a worker and a gateway, has SMS answered and a broadcast sent, and then
 serves until Ctrl-C. Without a terminal it ends by itself: with status 0 if every message ended
 as it should, else with 1.
+
+``python -m demo kannel``, or ``make demo-kannel``, does so with a Kannel that it starts, at which
+phones text in.
 """
 
 import os
 import sys
 import time
+from shutil import rmtree
 from urllib.request import urlopen
 
 import django
 from django.core.management import call_command
 
+from demo import kannel
 from demo.processes import DemoFailed, Processes, free_port
 
 PORT, GATEWAY_PORT = free_port(8000), free_port()
 WEB, GATEWAY = f"http://127.0.0.1:{PORT}/", f"http://127.0.0.1:{GATEWAY_PORT}/"
+WITH_KANNEL = sys.argv[1:] == ["kannel"]
+KANNEL = kannel.Ports(*(free_port() for _ in kannel.Ports._fields))
 #: Name and password.
 LOGIN = "demo"
 
 
 def main():
     """Run the demo; return its exit status."""
+    if WITH_KANNEL and (missing := kannel.missing()):
+        print(
+            f"Not installed: {', '.join(missing)}. On Debian and Ubuntu:"
+            f" apt install {' '.join(kannel.PACKAGES)}"
+        )
+        return 1
     set_up()
     from demo.screen import GREEN, PLAIN, RED, heading, say
     from demo.settings import RUN
@@ -31,10 +44,12 @@ def main():
     try:
         with Processes(RUN) as processes:
             try:
-                heading("Database, web server, worker and gateway")
+                gateway = "Kannel with phones" if WITH_KANNEL else "gateway"
+                heading(f"Database, web server, worker and {gateway}")
                 start(processes)
+                phones = start_kannel(processes, RUN / "kannel") if WITH_KANNEL else None
                 say(f"  All answer; their logs are in {RUN}.")
-                problems = show(processes)
+                problems = show_kannel(processes, phones) if WITH_KANNEL else show(processes)
                 for problem in problems:
                     say(f"{RED}Wrong: {problem}.{PLAIN}")
                 if not problems:
@@ -58,6 +73,8 @@ def set_up():
     os.environ.update(
         DJANGO_SETTINGS_MODULE="demo.settings",
         DEMO_GATEWAY_URL=GATEWAY,
+        DEMO_SENDSMS_URL=f"http://127.0.0.1:{KANNEL.sendsms}/cgi-bin/sendsms",
+        DEMO_WEB_URL=WEB.rstrip("/"),
         PYTHONUNBUFFERED="1",  # the logs are complete whenever one looks
         no_proxy="127.0.0.1",
     )
@@ -71,12 +88,37 @@ def start(processes):
     call_command("migrate", verbosity=0)
     if not User.objects.filter(username=LOGIN).exists():
         User.objects.create_superuser(LOGIN, password=LOGIN)
-    processes.start("gateway", "-m", "demo.gateway", str(GATEWAY_PORT))
+    if not WITH_KANNEL:
+        processes.start("gateway", "-m", "demo.gateway", str(GATEWAY_PORT))
+        processes.wait_for(lambda: answers(f"{GATEWAY}?id=0"), 30, "the gateway")
     processes.start("web server", "manage.py", "runserver", "--noreload", str(PORT))
     log = processes.start("worker", "manage.py", "celery", "worker", "--loglevel=info")
-    processes.wait_for(lambda: answers(f"{GATEWAY}?id=0"), 30, "the gateway")
     processes.wait_for(lambda: answers(f"{WEB}accounts/login/"), 60, "the web server")
     processes.wait_for(lambda: " ready." in log.read_text(), 60, "the worker")
+
+
+def start_kannel(processes, folder):
+    """Start Kannel and the phones at it, wait until all know each other, and return the phones."""
+    rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    configuration = str(kannel.configure(folder, KANNEL, f"{WEB}kannel/"))
+    status = f"http://127.0.0.1:{KANNEL.admin}/status.txt?password={kannel.ADMIN_PASSWORD}"
+    processes.start("bearerbox", configuration, program=kannel.find("bearerbox"))
+    processes.wait_for(lambda: answers(status), 30, "bearerbox")
+    processes.start("smsbox", configuration, program=kannel.find("smsbox"))
+    phones = kannel.Phones(processes.log("phones"))
+    program, *options = phones.command(KANNEL.phones)
+    processes.start("phones", *options, program=program, stdin=phones.stdin)
+    phones.started()
+    processes.wait_for(lambda: "smsbox:" in text_of(status), 30, "smsbox")
+    processes.wait_for(lambda: "(online" in text_of(status), 30, "the phones")
+    return phones
+
+
+def text_of(url):
+    """Return what a server answers at ``url``."""
+    with urlopen(url, timeout=5) as answer:
+        return answer.read().decode(errors="replace")
 
 
 def answers(url):
@@ -109,6 +151,17 @@ def show(processes):
     return [*conversation.problems(), *broadcast.problems()]
 
 
+def show_kannel(processes, phones):
+    """Have the phones text in front of the user; return what ended otherwise than it should."""
+    from demo.screen import heading
+    from demo.show import Texting
+
+    heading(f"SMS texted to {kannel.NUMBER}, their answers, and Kannel's reports of them")
+    texting = Texting(WEB, phones, processes)
+    texting.run()
+    return list(texting.problems())
+
+
 def serve(processes):
     """Say what there is to see, and serve until Ctrl-C."""
     from demo.screen import heading, say
@@ -117,6 +170,8 @@ def serve(processes):
     say(f"  {WEB}  to send an SMS of your own, and see its reply")
     say(f"  {WEB}admin/rapidsms_db_router/message/  what became of every message")
     say(f"  {WEB}admin/rapidsms_db_router/transmission/?status__exact=E  who was not reached")
+    if WITH_KANNEL:
+        say(f"  {WEB}admin/kannel/deliveryreport/  what Kannel reported")
     say("Ctrl-C ends the demo.")
     while True:
         processes.check()

@@ -15,6 +15,8 @@ FOLDERS = *os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/lib/
 NUMBER = "100"
 #: For ``sendsms_params`` in INSTALLED_BACKENDS.
 SENDSMS_PARAMS = {"username": "rapidsms", "password": "only-for-tests", "from": NUMBER}
+#: For bearerbox's own pages.
+ADMIN_PASSWORD = "only-for-tests"
 
 #: What Kannel has taken is in files until it is done, so that it survives a kill. smsbox forgets
 #: what it is asking the web server when it ends: so it asks ten at a time, and goes on asking.
@@ -22,7 +24,7 @@ CONFIGURATION = """\
 group = core
 admin-port = {admin}
 admin-interface = 127.0.0.1
-admin-password = only-for-tests
+admin-password = {admin_password}
 smsbox-port = {smsbox}
 smsbox-interface = 127.0.0.1
 box-allow-ip = 127.0.0.1
@@ -88,9 +90,8 @@ def configure(folder, ports, web):
     for name in ("store", "reports"):
         (folder / name).mkdir(exist_ok=True)
     path = folder / "kannel.conf"
-    path.write_text(
-        CONFIGURATION.format(folder=folder, web=web, **ports._asdict(), **SENDSMS_PARAMS)
-    )
+    known = ports._asdict() | SENDSMS_PARAMS | {"admin_password": ADMIN_PASSWORD}
+    path.write_text(CONFIGURATION.format(folder=folder, web=web, **known))
     return path
 
 

@@ -24,7 +24,7 @@ class DemoFailed(Exception):
 
 
 class Processes:
-    """Python processes, each in a group of its own, with its output in a log file.
+    """Processes, each in a group of its own, with its output in a log file.
 
     A context manager: when it is left, all are ended. Only one at a time has the folder.
     """
@@ -57,30 +57,31 @@ class Processes:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def start(self, name, *arguments):
-        """Start ``python`` with ``arguments``; return the path of its log."""
-        with self._log(name).open("wb") as log:
+    def start(self, name, *arguments, program=sys.executable, stdin=subprocess.DEVNULL):
+        """Start ``program`` with ``arguments``; return the path of its log."""
+        with self.log(name).open("wb") as log:
             self.running[name] = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 cwd=PROJECT,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=[self.lock.fileno()],  # so that it is held as long as any of them runs
             )
-        return self._log(name)
+        return self.log(name)
 
-    def _log(self, name):
+    def log(self, name):
+        """Return the path of a process's log."""
         return self.folder / f"{name.replace(' ', '-')}.log"
 
     def check(self):
         """Raise :class:`DemoFailed`, with the end of its log, if a process has ended."""
         for name, process in self.running.items():
             if process.poll() is not None:
-                lines = self._log(name).read_text(errors="replace").splitlines()[-TAIL:]
+                lines = self.log(name).read_text(errors="replace").splitlines()[-TAIL:]
                 raise DemoFailed(
-                    f"The {name} ended with status {process.returncode}; {self._log(name)} says:\n"
+                    f"The {name} ended with status {process.returncode}; {self.log(name)} says:\n"
                     + "\n".join(f"    {line}" for line in lines)
                 )
 

@@ -1,7 +1,9 @@
-"""Settings of the demo: SQLite, Celery's file-system broker, and a gateway that runs beside it."""
+"""Settings of the demo: SQLite, Celery's file-system broker, and gateways that run beside it."""
 
 import os
 from pathlib import Path
+
+from demo.kannel import SENDSMS_PARAMS
 
 #: Everything the demo writes is in here; delete the folder to begin anew.
 RUN = Path(__file__).parent / "run"
@@ -30,6 +32,7 @@ INSTALLED_APPS = [
     "django_tables2",
     "rapidsms",
     "rapidsms.backends.database",
+    "rapidsms.backends.kannel",
     "rapidsms.contrib.handlers",
     "rapidsms.contrib.httptester",
     "rapidsms_db_router",
@@ -85,6 +88,14 @@ INSTALLED_BACKENDS = {
         "ENGINE": "demo.health.backends.GatewayBackend",
         "url": os.environ.get("DEMO_GATEWAY_URL", "http://127.0.0.1:8001/"),
         "router.db.batch_size": 50,
+    },
+    "kannel": {
+        "ENGINE": "rapidsms.backends.kannel.KannelBackend",
+        "sendsms_url": os.environ.get("DEMO_SENDSMS_URL", "http://127.0.0.1:13013/cgi-bin/sendsms"),
+        "sendsms_params": SENDSMS_PARAMS,
+        "delivery_report_url": os.environ.get("DEMO_WEB_URL", "http://127.0.0.1:8000"),
+        "charset": "utf-8",
+        "router.db.batch_size": 1,  # of several in a call, Kannel's store keeps but the first
     },
     "message_tester": {
         "ENGINE": "rapidsms.backends.database.DatabaseBackend",

@@ -87,6 +87,57 @@ class Conversation:
                     yield f"the gateway took {reply.text!r} for {accepted(reply)}"
 
 
+class Texting:
+    """Has each SMS texted from a phone at Kannel, and shows its answer and what came of that."""
+
+    def __init__(self, web, phones, processes):
+        self.web = web
+        self.phones = phones
+        self.processes = processes
+        self.earlier = list(Message.objects.order_by("-pk").values_list("pk", flat=True)[:1])
+
+    def run(self):
+        """Text each SMS, and wait for its answer and for the report that it was delivered."""
+        for count, sms in enumerate(CONVERSATION, start=1):
+            began = time.monotonic()
+            self.phones.text(sms.number, sms.text)
+            say(f"  {sms.number} -> {sms.text}")
+            what = f"the answer to {sms.text!r}"
+            self.processes.wait_for(lambda n=count: len(self.phones.received()) >= n, 30, what)
+            received = self.phones.received()[-1]
+            say(f"{'<-':>18} {received.text} {DIM}({time.monotonic() - began:.1f} s){PLAIN}")
+            reply = self.processes.wait_for(
+                self.delivered(sms).first, 30, f"the delivery report of {what}"
+            )
+            page = f"{self.web}admin/rapidsms_db_router/message/{reply.pk}/change/"
+            say(f"{reply.status:>18}  {reply.get_status_display()}: {page}")
+
+    def delivered(self, sms):
+        """Return the answers to an SMS that are known to be delivered."""
+        return self.messages().filter(
+            in_response_to__text=sms.text,
+            in_response_to__transmissions__connection__identity=sms.number,
+            status=Status.DELIVERED,
+        )
+
+    def messages(self):
+        """Return the messages of this run."""
+        return Message.objects.filter(pk__gt=max(self.earlier, default=0))
+
+    def problems(self):
+        """Yield what is not as it should be: each SMS answered and delivered, all once."""
+        for sms in CONVERSATION:
+            replies = list(self.delivered(sms))
+            if [reply.text for reply in replies] != [sms.reply]:
+                yield f"{sms.text!r} got {rows(replies)}; {sms.reply!r}, D, was expected"
+        got = sorted((phone, text) for _, phone, text in self.phones.received())
+        expected = sorted((sms.number, sms.reply) for sms in CONVERSATION)
+        if got != expected:
+            yield f"the phones got {got}; {expected} was expected"
+        if (count := self.messages().count()) != 2 * len(CONVERSATION):
+            yield f"{count} messages are stored; {2 * len(CONVERSATION)} were expected"
+
+
 class Broadcast:
     """Sends one message to 2,000 people, and shows how its transmissions fare."""
 

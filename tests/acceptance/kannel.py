@@ -111,7 +111,8 @@ class Kannel:
 
     def status(self) -> Any:
         """Return what bearerbox says of itself, as XML; ``None`` if it does not answer."""
-        url = f"http://127.0.0.1:{self.ports.admin}/status.xml?password=only-for-tests"
+        address = f"http://127.0.0.1:{self.ports.admin}"
+        url = f"{address}/status.xml?password={kannel.ADMIN_PASSWORD}"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return ElementTree.fromstring(answer.read())
