@@ -35,6 +35,8 @@ TURNS, MOST_TOLD = 2, 8
 #: kept. One that comes so early is in time.
 CATCH_UP = datetime.timedelta(seconds=1)
 EARLY = datetime.timedelta(milliseconds=50)
+#: So far ahead tasks are put off for what a rate allows: brokers and workers take their time.
+AHEAD = datetime.timedelta(seconds=1)
 
 
 class Later(NamedTuple):
@@ -130,17 +132,21 @@ class _Gate:
             return False, self.put_off(batch, start)
         if not self.batches.take(batch.pk, claim):
             return False, []
-        cost = len(batch.transmission_ids) * segments.count(batch.message.text)
-        self.state.free_at = start + datetime.timedelta(seconds=cost / self.rate)
+        self.state.free_at = start + self.cost(batch)
         self.state.save(update_fields=("free_at",))
         return True, self.give_turns()
+
+    def cost(self, batch: Batch) -> datetime.timedelta:
+        """Return for how long the backend's rate allows nothing else beside a batch."""
+        count = len(batch.transmission_ids) * segments.count(batch.message.text)
+        return datetime.timedelta(seconds=count / (self.rate or 1))
 
     def put_off(self, batch: Batch, until: datetime.datetime | None) -> list[Later]:
         """Have a batch wait for its turn, or come back itself if no other will."""
         if self.told.exclude(pk=batch.pk).exists():
             self.batches.wait(batch.pk)
             return []
-        moment = until or self.moment
+        moment = max(until or self.moment, self.moment)
         if not self.batches.come_at(batch.pk, moment):
             return []
         return [Later(batch, max(0.0, (moment - self.moment).total_seconds()))]
@@ -149,14 +155,14 @@ class _Gate:
         """Give those in line their turn, as many as may have it."""
         if self.state.paused:
             return []
-        if self.closed or self.trying or self.rate is not None:
+        if self.closed or self.trying:
             # one at a time, and not before it may
-            if self.told.exists() or (self.trying and not self.closed and self.in_flight()):
+            if self.told.exists() or (not self.closed and self.in_flight()):
                 return []
-            dates = (self.state.closed_until, self.rate and self.state.free_at, self.moment)
-            until = max(date for date in dates if date)
             following = self.batches.line().first()
-            return [] if following is None else self.put_off(following, until)
+            return [] if following is None else self.put_off(following, self.state.closed_until)
+        if self.rate is not None:
+            return self.give_dated_turns()
         limit = conf.concurrency(self.backend.name)
         if limit is None:
             room = MOST_TOLD - self.told[:MOST_TOLD].count()
@@ -167,6 +173,23 @@ class _Gate:
         else:
             given = self.batches.line().give_turns(limit - self.batches.under_way())
         return [Later(batch, 0.0) for batch in given]
+
+    def give_dated_turns(self) -> list[Later]:
+        """Give those in line their turn when the rate allows it, one after the other."""
+        dates = (self.state.told_until, self.state.free_at, self.moment)
+        moment = max(date for date in dates if date)
+        given: list[Later] = []
+        while moment < self.moment + AHEAD or not (given or self.told.exists()):
+            batch = self.batches.line().first()
+            if batch is None:
+                break
+            if self.batches.come_at(batch.pk, moment):
+                given.append(Later(batch, max(0.0, (moment - self.moment).total_seconds())))
+                moment += self.cost(batch)
+        if given:
+            self.state.told_until = moment
+            self.state.save(update_fields=("told_until",))
+        return given
 
     def failed(self, batch: Batch, wish: float | None) -> None:
         """Write down that the gateway took nothing of a batch.

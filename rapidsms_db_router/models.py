@@ -358,6 +358,8 @@ class BackendState(models.Model):
     closed_until = models.DateTimeField(null=True)
     #: When its rate allows the next call.
     free_at = models.DateTimeField(null=True)
+    #: Up to when workers are told of the batches that its rate allows.
+    told_until = models.DateTimeField(null=True)
     #: Whether batches wait that no other batch of their message will give a turn.
     line = models.BooleanField(default=False)
 

@@ -86,6 +86,7 @@ class Migration(migrations.Migration):
                 ("failed_batch", models.BigIntegerField(null=True)),
                 ("closed_until", models.DateTimeField(null=True)),
                 ("free_at", models.DateTimeField(null=True)),
+                ("told_until", models.DateTimeField(null=True)),
                 ("line", models.BooleanField(default=False)),
                 (
                     "backend",

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from rapidsms.router import send
 
-from rapidsms_db_router import delivery, queueing, tasks
+from rapidsms_db_router import delivery, gates, queueing, tasks
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.errors import TransmissionsFailed
 from rapidsms_db_router.models import Message, Transmission
@@ -67,8 +67,14 @@ def test_tasks_delivered_four_times_send_once(
     assert Message.objects.get().status == Status.SENT
 
 
+@pytest.fixture
+def never_left_alone(monkeypatch):
+    """No gateway is left alone, however often it fails."""
+    monkeypatch.setattr(gates, "FAILURES", 1_000_000)
+
+
 def test_tasks_delivered_four_times_fail_once_until_the_next_try_is_due(
-    router, gateway, make_connections, published, settings
+    router, gateway, make_connections, published, settings, never_left_alone
 ):
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100 // delivery.WINDOW + 1
     gateway.down = True
@@ -84,7 +90,9 @@ def test_tasks_delivered_four_times_fail_once_until_the_next_try_is_due(
     assert Message.objects.get().status == Status.ERRORED
 
 
-def test_resending_while_sending_sends_once(router, gateway, make_connections, published, settings):
+def test_resending_while_sending_sends_once(
+    router, gateway, make_connections, published, settings, never_left_alone
+):
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100 // delivery.WINDOW + 1
     connections = make_connections(100)
     for number in range(5):
