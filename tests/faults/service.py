@@ -30,22 +30,35 @@ class Gateway(BackendBase):
 
     #: Who is refused the first time.
     refuses = ""
+    #: So many calls fail as a whole, before all others are accepted.
+    failures = 0
+    #: Whether it returns ids of its own.
+    names = False
 
     def configure(self, log: Path, **_: Any) -> None:
         """Take the file's path."""
         self.log = log
 
-    def send(self, id_: Any, text: str, identities: list[str], context: Any = None) -> None:
+    def send(
+        self, id_: Any, text: str, identities: list[str], context: Any = None
+    ) -> dict[str, str] | None:
         """Write down who gets the message, and name who does not."""
         crash_point(CALLING)
+        if len(_calls(self.log)) < self.failures:
+            self._write({"accepted": [], "refused": identities})
+            raise ConnectionError("out of order")
         failed = [i for i in identities if i == self.refuses and i not in refused(self.log)]
         call = {"accepted": [i for i in identities if i not in failed], "refused": failed}
-        file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(file, f"{json.dumps(call)}\n".encode())
-        os.close(file)
+        self._write(call)
         crash_point(ACCEPTED)
         if failed:
             raise MessageSendingError("refused", failed_identities=failed)
+        return {identity: f"{id_} to {identity}" for identity in identities} if self.names else None
+
+    def _write(self, call: dict[str, list[str]]) -> None:
+        file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(file, f"{json.dumps(call)}\n".encode())
+        os.close(file)
 
 
 def accepted(log: Path) -> list[list[str]]:

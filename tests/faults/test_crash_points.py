@@ -15,7 +15,7 @@ import pytest
 from rapidsms.models import Contact
 from rapidsms.router import lookup_connections, receive, send
 
-from rapidsms_db_router import DatabaseRouter, delivery, recovery
+from rapidsms_db_router import DatabaseRouter, delivery, gates, recovery, reports
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.models import Batch, Message, Transmission
@@ -206,6 +206,52 @@ def test_a_broadcast_with_a_recipient_who_is_refused_at_first(
 ):
     monkeypatch.setattr(Gateway, "refuses", people[1].identity)
     assert_sent_whatever_the_crash(broadcast, people, log, record_property)
+
+
+def test_a_broadcast_at_a_rate(broadcast, backend, people, log, record_property):
+    backend["router.db.rate"] = "100/s"
+    assert_sent_whatever_the_crash(broadcast, people, log, record_property)
+
+
+def test_a_broadcast_to_a_backend_with_a_limit(broadcast, backend, people, log, record_property):
+    backend["router.db.concurrency"] = 1
+    assert_sent_whatever_the_crash(broadcast, people, log, record_property)
+
+
+def test_a_broadcast_to_a_gateway_that_is_out_of_order_at_first(
+    broadcast, people, log, record_property, monkeypatch
+):
+    monkeypatch.setattr(gates, "FAILURES", 1)  # one that fails is left alone, for a hundredth
+    monkeypatch.setattr(Gateway, "failures", 3)
+    assert_sent_whatever_the_crash(broadcast, people, log, record_property)
+
+
+def test_a_broadcast_whose_reports_come_by_the_gateways_own_ids(
+    broadcast, people, log, record_property, monkeypatch
+):
+    """A gateway repeats its report until somebody has taken it."""
+    monkeypatch.setattr(Gateway, "names", True)
+
+    def report():
+        for message in Message.objects.filter(direction=Direction.OUTGOING):
+            for person in people:
+                reports.record("delivered", external_id=f"{message.pk} to {person.identity}")
+
+    def send_and_hear():
+        broadcast()
+        report()
+
+    for crash in crashes(send_and_hear, log, record_property):
+        repeated = in_flight(crash, log)
+        run_in_child(recover)
+        run_in_child(report)
+
+        if not crash.committed:
+            assert not Message.objects.exists(), crash
+            continue
+        assert stored(Direction.OUTGOING) == ["DDDD"], crash
+        assert_accepted(log, crash, people, repeated)
+        assert_nothing_left(crash)
 
 
 @for_a_moment

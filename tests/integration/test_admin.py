@@ -15,6 +15,7 @@ from django.utils.timezone import now
 from rapidsms.models import Backend
 from rapidsms.router import receive, send
 
+from rapidsms_db_router import gates
 from rapidsms_db_router.admin import BoundedPaginator
 from rapidsms_db_router.models import Message, Transmission
 
@@ -505,3 +506,66 @@ def test_a_permission_to_resend_without_one_to_view_opens_nothing(client, errore
     client.force_login(user_who("resend_message"))
     assert act(client, MESSAGES, "resend", errored.pk).status_code == 403
     assert statuses(errored) == ("E", "EES")
+
+
+# Backends
+
+BACKENDS = "/admin/rapidsms_db_router/gateway/"
+
+
+def test_the_page_of_backends_shows_what_waits(admin, worker, people, installed_backends):
+    installed_backends["other"] = installed_backends["phones"]
+    with worker.commit():
+        send("news", people(3))
+        send("more", people(1))
+    people(1, "other")
+    gates.pause(Backend.objects.get(name="other"))
+    page = admin.get(BACKENDS)
+    shown = {row.name: row for row in page.context["cl"].result_list}
+    assert (shown["phones"].waiting_batches, shown["other"].waiting_batches) == (2, None)
+    text = re.sub(r"<[^>]*>", " ", page.content.decode())
+    assert re.search(r"other\s+paused\s+0\s+0\s+0", text)
+    assert re.search(r"phones\s+called\s+0\s+2\s+0", text)
+
+
+def test_the_page_of_backends_asks_as_many_queries_for_ten_as_for_one(admin, people):
+    def queries():
+        with CaptureQueriesContext(connection) as captured:
+            admin.get(BACKENDS)
+        return len(captured)
+
+    people(1)
+    queries()
+    one = queries()
+    for number in range(9):
+        gates.pause(people(1, f"backend {number}")[0].backend)
+    assert queries() == one
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_backends_are_paused_and_resumed_by_those_who_may(client, worker, people, calls, may):
+    backend = people(1)[0].backend
+    client.force_login(user_who("view_gateway", *(["pause_backend"] if may else [])))
+
+    def choose(action):
+        selected = {"action": action, "_selected_action": [backend.pk]}
+        with worker.commit():
+            client.post(BACKENDS, selected, follow=True)
+
+    choose("pause")
+    with worker.commit():
+        send("news", people(1))
+    worker.work()
+    assert (calls == []) is may
+    choose("resume")
+    worker.work()
+    assert len(calls) == 1
+
+
+def test_nobody_adds_changes_or_deletes_a_backend_there(admin, people):
+    backend = people(1)[0].backend
+    for path in ("add/", f"{backend.pk}/delete/"):
+        assert admin.get(BACKENDS + path).status_code == 403
+    admin.post(f"{BACKENDS}{backend.pk}/change/", {"name": "other"})
+    backend.refresh_from_db()
+    assert backend.name == "phones"
