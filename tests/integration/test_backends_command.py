@@ -25,15 +25,10 @@ def test_it_shows_how_each_backend_is(worker, people, installed_backends):
     installed_backends["other"] = installed_backends["phones"]
     with worker.commit():
         send("news", [*people(3), *people(2, "other")])
-    assert said() == [
-        "other: called; 1 waiting, 0 in flight",
-        "phones: called; 1 waiting, 0 in flight",
-    ]
+    waiting = "called; {} waiting, 0 in flight"
+    assert said() == [f"{name}: {waiting.format(1)}" for name in ("other", "phones")]
     worker.work()
-    assert said() == [
-        "other: called; 0 waiting, 0 in flight",
-        "phones: called; 0 waiting, 0 in flight",
-    ]
+    assert said() == [f"{name}: {waiting.format(0)}" for name in ("other", "phones")]
 
 
 def test_it_pauses_and_resumes(worker, people, calls):
