@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.database import alias
 
 ID = "rapidsms_db_router."
+KANNEL_ENGINES = (
+    "rapidsms.backends.kannel.KannelBackend",
+    "rapidsms.backends.kannel.outgoing.KannelBackend",
+)
 ROUTER = "rapidsms_db_router.DatabaseRouter"
 
 
@@ -121,10 +125,22 @@ def check_backends(**_: Any) -> list[CheckMessage]:
         A key that begins with ``router.db.`` is no option of the router.
     E012
         An option of the router has a value that is not of its kind.
+    W013
+        RapidSMS's Kannel backend is given several recipients in one call.
     """
     found: list[CheckMessage] = []
     for backend, options in conf.installed_backends():
         found += _check_engine(backend, options.get("engine"))
+        if str(options.get("engine")) in KANNEL_ENGINES and _several_in_a_call(options):
+            found.append(
+                Warning(
+                    f"Backend {backend!r} gives Kannel several recipients in one call. Kannel gives"
+                    " all their messages one id: if it is killed, all but the first are lost, and"
+                    " reports may be taken for each other's.",
+                    hint="Set its 'router.db.batch_size' to 1.",
+                    id=ID + "W013",
+                )
+            )
         for key, value in options.items():
             if not key.startswith("router.db."):
                 continue
@@ -146,6 +162,10 @@ def check_backends(**_: Any) -> list[CheckMessage]:
                     )
                 )
     return found
+
+
+def _several_in_a_call(options: Mapping[str, Any]) -> bool:
+    return bool(options.get("router.db.batch_size", conf.batch_size()) != 1)
 
 
 def _check_engine(backend: str, engine: Any) -> Iterator[CheckMessage]:

@@ -863,7 +863,8 @@ class _End:
 
     def _write(self) -> tuple[list[int] | None, list[Batch], list[gates.Later], bool]:
         with transaction.atomic(using=alias()):
-            verdict = gates.Verdict(self.batch, self.answer)
+            # who cannot wait asks nobody, and tells nobody
+            verdict = gates.Verdict(self.batch, Answer() if self.retry_at_once else self.answer)
             self._judge(verdict)
             if self.answer.external_ids:
                 Transmission.objects.note_external_ids(self.answer.external_ids)
@@ -889,15 +890,15 @@ class _End:
         """Decide what becomes of those that failed."""
         self.failed, self.put_back, self.wait = [], [], 0.0
         failures = self.answer.failed
-        if verdict.put_back and not self.retry_at_once:
+        if verdict.put_back:
             self.put_back = [failure.row.id for failure in failures]
             return
         most = conf.max_retries(self.backend.name)
-        again = [f for f in failures if not f.permanent and f.row.attempts <= most]
+        again = {f.row for f in failures if not f.permanent and f.row.attempts <= most}
         moment = now()
         next_try = moment
         if again and not self.retry_at_once:
-            attempts = max(failure.row.attempts for failure in again)
+            attempts = max(row.attempts for row in again)
             wait = retries.delay(attempts, conf.retry_backoff())
             self.wait = max(wait, self.answer.retry_after or 0.0)
             next_try = moment + datetime.timedelta(seconds=self.wait)
@@ -906,7 +907,7 @@ class _End:
                 self.wait = (next_try - moment).total_seconds()
         by_reason: dict[tuple[str, bool], list[answers.Failure]] = {}
         for failure in failures:
-            key = describe(failure.error), failure in again
+            key = describe(failure.error), failure.row in again
             by_reason.setdefault(key, []).append(failure)
         self.failed = [
             _Failed([f.row.id for f in some], some[0].error, reason, next_try if follows else None)
@@ -955,14 +956,14 @@ class _End:
             # not due yet; what somebody else holds, another batch stands for
             waiting = Transmission.objects.filter(pk__in=others).waiting()
             dates = dict(waiting.values_list("pk", "next_try"))
-            ids = sorted([*ids, *dates])
+            ids += dates
             next_try = max([next_try, *dates.values()])
         if not ids:
             deleted, _ = mine.delete()
             return bool(deleted), None
         # the task that tries again has this much time before recovery rings
         due = next_try + datetime.timedelta(seconds=conf.recovery_interval())
-        ids = sorted(ids)
+        ids.sort()
         kept = mine.update(
             claim=None,
             transmission_ids=ids,

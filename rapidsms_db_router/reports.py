@@ -16,9 +16,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import signals
-from rapidsms_db_router.choices import Direction, Outcome
+from rapidsms_db_router.choices import Direction, Outcome, Status
 from rapidsms_db_router.clean import clean_text, narrow_text
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.database import alias, contained
@@ -32,6 +33,8 @@ __all__ = ("record",)
 
 #: Outcomes after which the phone will not get the message.
 BAD = (Outcome.FAILED, Outcome.REJECTED)
+#: Outcomes that say no more than that the gateway has it.
+HOPEFUL = (Outcome.ACCEPTED, Outcome.BUFFERED)
 #: How long a report waits for the id it speaks of.
 KEPT = datetime.timedelta(days=1)
 #: No primary key is larger.
@@ -96,14 +99,21 @@ def _find(
 ) -> list[Transmission]:
     """Return the transmission that is meant, if one is."""
     rows = _rows().filter(message__direction=Direction.OUTGOING)
+    backends = Backend.objects.all()
     if backend_name:
+        backends = backends.filter(name=backend_name)
         rows = rows.filter(connection__backend__name=backend_name)
     if message_id is not None:
         key = str(message_id).strip()
         if key.isascii() and key.isdigit() and int(key) <= LARGEST_KEY:
             of_message = rows.filter(message=int(key))
             if identity:
-                return list(of_message.filter(connection__identity=identity))
+                # whom it is about first, by an index that begins with the backend: a broadcast has
+                # too many transmissions to look among them
+                keys = list(backends.values_list("pk", flat=True))
+                people = Connection.objects.filter(backend__in=keys, identity=identity)
+                found = list(people.values_list("pk", flat=True))
+                return list(of_message.filter(connection__in=found)) if found else []
             if not external_id:
                 two = list(of_message[:2])  # of which nobody can tell
                 return two if len(two) == 1 else []
@@ -124,8 +134,9 @@ def _move(
 
 
 def _move_one(row: Transmission, outcome: Outcome, moment: datetime.datetime, reason: str) -> bool:
-    mine = Transmission.objects.filter(pk=row.pk)
-    dbm = row.message
+    mine, dbm = Transmission.objects.filter(pk=row.pk), row.message
+    if row.status == Status.DELIVERED or (row.status == Status.SENT and outcome in HOPEFUL):
+        return False  # as most reports of most gateways: nothing that was not known
     error = f"{outcome.value}: {reason}" if reason else outcome.value
     with transaction.atomic(using=alias()):
         if outcome == Outcome.DELIVERED:

@@ -342,11 +342,11 @@ def test_the_last_report_delivers_the_message(sent, backwards):
 def test_each_transmission_is_looked_at_once(sent, django_assert_max_num_queries):
     message, rows = sent(40)
     record("delivered", message_id=message.pk, identity=identities(rows)[0])
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(10):
         record("delivered", message_id=message.pk, identity=identities(rows)[20])
     message.refresh_from_db()
     assert message.undelivered == rows[1].pk
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         record("delivered", message_id=message.pk, identity=identities(rows)[1])
     message.refresh_from_db()
     assert message.undelivered == rows[2].pk

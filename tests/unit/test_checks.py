@@ -103,6 +103,7 @@ def test_e011_says_nothing_of_known_options_and_of_those_that_are_not_ours(setti
             "router.db.eager": False,
             "router.db.batch_size": 50,
             "Router.DB.Max_Retries": 0,
+            "router.db.rate": "600/m",
             "router.celery.eager": True,
             "sendsms_url": "http://127.0.0.1/",
         }
@@ -118,6 +119,13 @@ def test_e011_says_nothing_of_known_options_and_of_those_that_are_not_ours(setti
         ("router.db.eager", "yes"),
         ("router.db.eager", 1),
         ("router.db.max_retries", -1),
+        ("router.db.rate", 30),
+        ("router.db.rate", "30"),
+        ("router.db.rate", "0/s"),
+        ("router.db.rate", "-1/s"),
+        ("router.db.rate", "1.5/s"),
+        ("router.db.rate", "30 / s"),
+        ("router.db.rate", "30/d"),
     ],
 )
 def test_e012_an_option_has_a_value_of_its_kind(settings, option, value):
@@ -126,6 +134,24 @@ def test_e012_an_option_has_a_value_of_its_kind(settings, option, value):
     assert "'phones'" in message.msg
     assert repr(option) in message.msg
     assert repr(value) in message.msg
+
+
+@pytest.mark.parametrize("engine", checks.KANNEL_ENGINES)
+@pytest.mark.parametrize("options", [{}, {"router.db.batch_size": 2}])
+def test_w013_kannel_is_given_several_recipients_in_one_call(settings, engine, options):
+    settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine, **options}}
+    message = found()["W013"]
+    assert "'kannel'" in message.msg
+    assert "'router.db.batch_size' to 1" in message.hint
+
+
+@pytest.mark.parametrize("engine", checks.KANNEL_ENGINES)
+def test_w013_says_nothing_of_one_recipient_a_call(settings, engine):
+    settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine, "router.db.batch_size": 1}}
+    assert found() == {}
+    settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine}}
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    assert found() == {}
 
 
 @pytest.mark.parametrize(
