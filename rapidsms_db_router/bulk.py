@@ -89,11 +89,17 @@ def insert_batches(
     due = "1 = 1" if at_once is None else f"chosen.number < {int(window)}"
     if at_once:
         due += f" OR chosen.backend_id IN ({', '.join(str(int(key)) for key in at_once)})"
+
+    def of_message(column: str) -> str:
+        # not joined: it would be looked up for each transmission
+        return f"(SELECT m.{column} FROM {_table(Message)} m WHERE m.id = %s)"
+
     sql = (
         f"INSERT INTO {_table(Batch)} (message_id, backend_id, transmission_ids,"
         " first_id, number, due, called, calls, whole, gave_turn, errored)"
-        f" SELECT m.id, chosen.backend_id, {JSON_LISTS[connection().vendor]}, MIN(chosen.id),"
-        f" chosen.number, CASE WHEN {due} THEN m.due END, CASE WHEN {due} THEN m.updated END,"
+        f" SELECT %s, chosen.backend_id, {JSON_LISTS[connection().vendor]}, MIN(chosen.id),"
+        f" chosen.number, CASE WHEN {due} THEN {of_message('due')} END,"
+        f" CASE WHEN {due} THEN {of_message('updated')} END,"
         f" CASE WHEN {due} THEN 1 ELSE 0 END, FALSE, FALSE, FALSE"
         " FROM (SELECT placed.id, placed.backend_id,"
         " (placed.place - placed.place %% placed.most) / placed.most AS number"
@@ -101,13 +107,12 @@ def insert_batches(
         f" (PARTITION BY c.backend_id ORDER BY t.id) - 1 AS place, {most} AS most"
         f" FROM {_table(Transmission)} t"
         f" JOIN {_table(Connection)} c ON c.id = t.connection_id"
-        f" WHERE t.message_id = %s AND t.status = '{Status.QUEUED.value}') placed) chosen,"
-        f" {_table(Message)} m WHERE m.id = %s"
-        " GROUP BY m.id, m.due, m.updated, chosen.backend_id, chosen.number"
+        f" WHERE t.message_id = %s AND t.status = '{Status.QUEUED.value}') placed) chosen"
+        " GROUP BY chosen.backend_id, chosen.number"
         " ORDER BY chosen.number, chosen.backend_id"
     )
     with connection().cursor() as cursor:
-        cursor.execute(sql, (message.pk, message.pk))
+        cursor.execute(sql, [message.pk] * sql.count("%s"))
 
 
 def _table(model: type[Model]) -> str:
