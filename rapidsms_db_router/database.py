@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -29,3 +32,39 @@ def contained() -> Iterator[None]:
             yield
     else:
         yield
+
+
+def is_postgresql() -> bool:
+    """Return whether it has ``UPDATE ... FROM ... RETURNING`` and ``SKIP LOCKED``."""
+    return connection().vendor == "postgresql"
+
+
+def run(statement: str, **values: Any) -> int:
+    """Run a statement written by hand; return how many rows it was about.
+
+    For what runs with every batch and every message: Django takes longer to put such a statement
+    together than the database to run it.
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(statement, _adapted(values))
+        count: int = cursor.rowcount
+    return count
+
+
+def rows_of(statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    """Like :func:`run`, but return the rows."""
+    with connection().cursor() as cursor:
+        cursor.execute(statement, _adapted(values))
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
+
+
+def _adapted(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as the database takes them."""
+    database = connection()
+    for name, value in values.items():
+        if isinstance(value, datetime.datetime):
+            values[name] = database.ops.adapt_datetimefield_value(value)
+        elif isinstance(value, uuid.UUID) and not database.features.has_native_uuid_field:
+            values[name] = value.hex
+    return values

@@ -34,6 +34,7 @@ from rapidsms_db_router import (
     reports,
     retries,
     signals,
+    single,
 )
 from rapidsms_db_router.answers import Answer
 from rapidsms_db_router.choices import Direction, Status
@@ -184,9 +185,18 @@ def _insert(message: Message, found: Iterable[Connection], claim: uuid.UUID | No
     """Insert a message with its transmissions; return it, or the one that it repeats."""
     # a reply is stored by us: an error is the end of the transaction around it
     savepoint = claim is None or database.connection().vendor == "mysql"
+    few = None
+    if database.is_postgresql() and isinstance(found, list) and 0 < len(found) <= FEW:
+        few = {_primary_key(each): each for each in found}.values()
     while True:
         try:
+            if few is not None and not database.connection().in_atomic_block:
+                single.insert(message, few, claim)
+                return message
             with transaction.atomic(using=alias(), savepoint=savepoint):
+                if few is not None:
+                    single.insert(message, few, claim)
+                    return message
                 message.save(force_insert=True)
                 count = _insert_transmissions(message, found, claim)
                 if not count and message.direction == Direction.OUTGOING:
@@ -366,7 +376,7 @@ def process_inbound(
     replies = Replies(router) if send_replies else None
     try:
         with transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext():
-            dbm = _take_inbound(message_id)
+            dbm = single.take_inbound(message_id)
             if dbm is None:
                 logger.info("message_not_taken message=%s", message_id)
                 return []
@@ -440,7 +450,7 @@ def _finish_reply(dbm: Message, rows: list[Taken], answer: Answer) -> bool:
         insist(lambda: Transmission.objects.note_external_ids(answer.external_ids))
     if insist(lambda: Transmission.objects.finish_sent(dbm.claim, ids)) < len(ids):
         return False
-    return insist(lambda: _mark_sent(dbm, Message.objects.filter(claim=dbm.claim)))
+    return insist(lambda: _mark_sent(dbm, dbm.claim))
 
 
 def _leave_over(dbm: Message, backend: Backend, rows: list[Taken]) -> Batch:
@@ -470,22 +480,6 @@ _replies: ContextVar[Replies | None] = ContextVar("_replies", default=None)
 def replies() -> Replies | None:
     """Return where replies go that are being stored; ``None`` if a task of its own sends each."""
     return _replies.get()
-
-
-def _take_inbound(message_id: int) -> Message | None:
-    claim = Message.objects.take_inbound(message_id)
-    if claim is None:
-        return None
-    rows = Transmission.objects.filter(message=message_id, message__claim=claim)
-    rows = rows.select_related(
-        "message", "connection__backend__router_state", "connection__contact"
-    )
-    stored = list(rows.order_by("pk"))
-    if not stored:  # connections may have been deleted
-        return Message.objects.filter(pk=message_id, claim=claim).first()
-    dbm = stored[0].message
-    dbm.stored_rows = stored
-    return dbm
 
 
 def _run_apps(router: Router, dbm: Message, fields: dict[str, Any] | None) -> None:
@@ -545,7 +539,7 @@ def receiving(dbm: Message | None) -> Iterator[None]:
 def _finish_inbound(dbm: Message, claim: uuid.UUID, status: Status, error: str = "") -> None:
     if not Message.objects.finish_inbound(dbm.pk, claim, status, error):
         raise ClaimLost
-    Transmission.objects.filter(message=dbm).update(status=status, updated=now())
+    Transmission.objects.finish_inbound(dbm.pk, status)
     dbm.status, dbm.error = status, error
 
 
@@ -768,17 +762,10 @@ def backend_context(dbm: Message) -> dict[str, Any]:
     return context
 
 
-#: An outbound message that is on its way.
-LIVE = (Status.QUEUED, Status.PROCESSING)
-
-
-def _mark_sent(dbm: Message, messages: QuerySet[Message]) -> bool:
+def _mark_sent(dbm: Message, claim: uuid.UUID | None = None) -> bool:
     """Store that a message is S, all of it; return ``False`` if that cannot be told like this."""
     moment = now()
-    live = messages.filter(pk=dbm.pk, status__in=LIVE)
-    if not live.update(
-        status=Status.SENT, sent=moment, updated=moment, error="", due=None, claim=None
-    ):
+    if not Message.objects.mark_sent(dbm.pk, moment, claim):
         return False  # a delivery report came first, or there is an error to be taken back
     dbm.status, dbm.sent, dbm.due = Status.SENT, moment, None
     return True
@@ -883,7 +870,7 @@ class _End:
                 self._mark_errored()
             # every transmission of the message was sent by this very call
             all_sent = self.batch.whole and sent == len(self.batch.transmission_ids)
-            settled = all_sent and _mark_sent(self.dbm, Message.objects.all())
+            settled = all_sent and _mark_sent(self.dbm)
             return kept, following, later, settled
 
     def _judge(self, verdict: gates.Verdict) -> None:
@@ -924,7 +911,10 @@ class _End:
         if not turns and waiting.told().filter(gave_turn=False)[:WINDOW].count() < WINDOW:
             turns = 1
         claim = uuid.uuid4() if self.go_on else None
-        given = waiting.order_by("first_id").give_turns(turns, claim)
+        if turns == 1 and claim:
+            given = Batch.objects.take_next(self.dbm.pk, self.backend.pk, claim)
+        else:
+            given = waiting.order_by("first_id").give_turns(turns, claim)
         for batch in given:
             batch.message, batch.backend = self.dbm, self.backend  # as they are known here
         return given
@@ -944,9 +934,8 @@ class _End:
         :param number: its place in line, if it is put back.
         :returns: whether it was still ours, and of what it was kept.
         """
-        mine = Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
         if self.put_back:
-            kept = mine.update(claim=None, due=None, calls=0, called=None, number=number)
+            kept = self._mine().update(claim=None, due=None, calls=0, called=None, number=number)
             return bool(kept), self.batch.transmission_ids if kept else None
         ids = self._again()
         next_try = max((f.next_try for f in self.failed if f.next_try), default=now())
@@ -959,12 +948,11 @@ class _End:
             ids += dates
             next_try = max([next_try, *dates.values()])
         if not ids:
-            deleted, _ = mine.delete()
-            return bool(deleted), None
+            return Batch.objects.end(self.batch.pk, self.claim), None
         # the task that tries again has this much time before recovery rings
         due = next_try + datetime.timedelta(seconds=conf.recovery_interval())
         ids.sort()
-        kept = mine.update(
+        kept = self._mine().update(
             claim=None,
             transmission_ids=ids,
             first_id=ids[0],
@@ -976,6 +964,9 @@ class _End:
             errored=True,
         )
         return bool(kept), ids if kept else None
+
+    def _mine(self) -> QuerySet[Batch]:
+        return Batch.objects.filter(pk=self.batch.pk, claim=self.claim)
 
     def _tell(self) -> None:
         ids = self.dbm.pk, self.backend.pk

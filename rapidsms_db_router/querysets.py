@@ -8,18 +8,21 @@ COMMITTED on every database Django supports, without a lock that outlives the st
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
+from rapidsms.models import Connection
 
 from rapidsms_db_router import conf
-from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.choices import Status
 from rapidsms_db_router.clock import now
+from rapidsms_db_router.database import is_postgresql, rows_of, run
 
 if TYPE_CHECKING:
     from rapidsms_db_router.models import (  # noqa: F401
@@ -58,6 +61,21 @@ def lease() -> datetime.datetime:
     return now() + datetime.timedelta(seconds=conf.visibility_timeout())
 
 
+def _ends(ids: Collection[int]) -> tuple[int, int] | None:
+    """Return the first and the last of ids that leave none out, as those of a batch most often."""
+    if not ids:
+        return None
+    first, last = min(ids), max(ids)
+    return (first, last) if last - first + 1 == len(set(ids)) > 1 else None
+
+
+def _are(ids: Collection[int]) -> str:
+    """Return the SQL condition that a row is one of these."""
+    if ends := _ends(ids):
+        return f"id BETWEEN {ends[0]:d} AND {ends[1]:d}"
+    return f"id IN ({', '.join(str(int(pk)) for pk in ids) or 'NULL'})"
+
+
 class MessageQuerySet(models.QuerySet["Message"]):
     """Messages, and the moves of inbound ones."""
 
@@ -76,17 +94,18 @@ class MessageQuerySet(models.QuerySet["Message"]):
         :returns: the claim under which it is held, or ``None`` if it is not to be had: gone,
             processed, or held by another.
         """
-        claim, moment = uuid.uuid4(), now()
-        free = self.filter(
-            pk=message_id,
-            direction=Direction.INCOMING,
-            status=Status.QUEUED,
-            claim__isnull=True,
+        claim = uuid.uuid4()
+        statement, values = self.to_take_inbound(message_id, claim)
+        return claim if run(statement, **values) else None
+
+    def to_take_inbound(self, message_id: int, claim: uuid.UUID) -> tuple[str, dict[str, Any]]:
+        """Return the statement that takes an inbound message, and its values."""
+        return (
+            f"UPDATE {self.model._meta.db_table} SET claim = %(claim)s, due = %(due)s, calls = 0,"
+            " attempts = attempts + 1, updated = %(moment)s"
+            " WHERE id = %(message_id)s AND direction = 'I' AND status = 'Q' AND claim IS NULL",
+            {"message_id": message_id, "claim": claim, "due": lease(), "moment": now()},
         )
-        taken = free.update(
-            claim=claim, due=lease(), calls=0, attempts=F("attempts") + 1, updated=moment
-        )
-        return claim if taken else None
 
     def finish_inbound(
         self, message_id: int, claim: uuid.UUID, status: Status, error: str = ""
@@ -96,8 +115,36 @@ class MessageQuerySet(models.QuerySet["Message"]):
         :param status: R, or E with the ``error``.
         :returns: ``False`` if the claim was lost; then nothing changed.
         """
-        held = self.filter(pk=message_id, claim=claim, status=Status.QUEUED)
-        return bool(held.update(status=status, claim=None, due=None, error=error, updated=now()))
+        finished = run(
+            f"UPDATE {self.model._meta.db_table} SET status = %(status)s, claim = NULL, due = NULL,"
+            " error = %(error)s, updated = %(moment)s"
+            " WHERE id = %(message_id)s AND claim = %(claim)s AND status = 'Q'",
+            message_id=message_id,
+            claim=claim,
+            status=status.value,
+            error=error,
+            moment=now(),
+        )
+        return bool(finished)
+
+    def mark_sent(
+        self, message_id: int, moment: datetime.datetime, claim: uuid.UUID | None
+    ) -> bool:
+        """Move an outbound message that is on its way to S.
+
+        :param claim: who holds it; if anybody, a reply is marked by nobody else.
+        :returns: ``False`` if it is not on its way, or held by another.
+        """
+        moved = run(
+            f"UPDATE {self.model._meta.db_table} SET status = 'S', sent = %(moment)s,"
+            " updated = %(moment)s, error = '', due = NULL, claim = NULL"
+            " WHERE id = %(message_id)s AND status IN ('Q', 'P')"
+            + ("" if claim is None else " AND claim = %(claim)s"),
+            message_id=message_id,
+            moment=moment,
+            claim=claim,
+        )
+        return bool(moved)
 
 
 class TransmissionQuerySet(models.QuerySet["Transmission"]):
@@ -109,11 +156,9 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         return self.filter(Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__lte=due))
 
     def named(self, ids: Collection[int]) -> TransmissionQuerySet:
-        """Select by primary keys, as a range where they are one: that is most often so."""
-        unique = set(ids)
-        if len(unique) > 1 and (last := max(unique)) - (first := min(unique)) + 1 == len(unique):
-            return self.filter(pk__range=(first, last))
-        return self.filter(pk__in=unique)
+        """Select by primary keys."""
+        ends = _ends(ids)
+        return self.filter(pk__range=ends) if ends else self.filter(pk__in=set(ids))
 
     def take(self, claim: uuid.UUID | None, message_id: int, ids: Collection[int]) -> list[Taken]:
         """Move what is takeable of ``ids`` from Q or E to P, and return what this call moved.
@@ -125,6 +170,8 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             due or gone are not among them.
         """
         moment = now()
+        if is_postgresql():
+            return self._take_at_once(claim, message_id, ids, moment)
         batch = self.named(ids).filter(message=message_id)
         taken = batch.takeable().update(
             status=Status.PROCESSING,
@@ -139,6 +186,39 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         columns = rows.values_list("pk", "connection__identity", "attempts")
         return [Taken(*row) for row in columns]
 
+    def _take_at_once(
+        self,
+        claim: uuid.UUID | None,
+        message_id: int,
+        ids: Collection[int],
+        moment: datetime.datetime,
+    ) -> list[Taken]:
+        """Do what :meth:`take` does in one statement."""
+        # not joined: the plan of a join may read most connections for one batch
+        identity = f"SELECT identity FROM {Connection._meta.db_table} c WHERE c.id = connection_id"
+        taken = rows_of(
+            f"UPDATE {self.model._meta.db_table} SET status = 'P', claim = %(claim)s,"
+            " attempts = attempts + 1, next_try = NULL, updated = %(moment)s"
+            f" WHERE {_are(ids)} AND message_id = %(message_id)s"
+            " AND (status = 'Q' OR status = 'E' AND next_try <= %(due)s)"
+            f" RETURNING id, ({identity}), attempts",
+            claim=claim,
+            message_id=message_id,
+            moment=moment,
+            due=moment + DUE_TOLERANCE,
+        )
+        return [Taken(*row) for row in sorted(taken)]
+
+    def finish_inbound(self, message_id: int, status: Status) -> int:
+        """Move all of an inbound message to ``status``; return how many there are."""
+        return run(
+            f"UPDATE {self.model._meta.db_table} SET status = %(status)s, updated = %(moment)s"
+            " WHERE message_id = %(message_id)s",
+            status=status.value,
+            moment=now(),
+            message_id=message_id,
+        )
+
     def waiting(self) -> TransmissionQuerySet:
         """Select what will be tried again: E with a date."""
         return self.filter(status=Status.ERRORED, next_try__isnull=False)
@@ -149,9 +229,12 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
 
     def finish_sent(self, claim: uuid.UUID | None, ids: Collection[int]) -> int:
         """Move those of ``ids`` that ``claim`` holds from P to S; return how many moved."""
-        moment = now()
-        return self.held(claim, ids).update(
-            status=Status.SENT, claim=None, sent=moment, error="", updated=moment
+        return run(
+            f"UPDATE {self.model._meta.db_table} SET status = 'S', claim = NULL,"
+            " sent = %(moment)s, error = '', updated = %(moment)s"
+            f" WHERE {_are(ids)} AND claim = %(claim)s AND status = 'P'",
+            claim=claim,
+            moment=now(),
         )
 
     def finish_errored(
@@ -319,6 +402,52 @@ class BatchQuerySet(models.QuerySet["Batch"]):
                     batch.claim = taken_by
                     given.append(batch)
         return given
+
+    def take_next(self, message_id: int, backend_id: int, claim: uuid.UUID) -> list[Batch]:
+        """Give the first that waits its turn and take it, as :meth:`give_turns` does."""
+        if not is_postgresql():
+            waiting = self.filter(message=message_id, backend=backend_id)
+            return waiting.order_by("first_id").give_turns(1, claim)
+        table = self.model._meta.db_table
+        # one that is locked is just being taken; what has been taken is not selected
+        taken = rows_of(
+            f"UPDATE {table} SET claim = %(claim)s, due = %(due)s, called = %(moment)s, calls = 0"
+            f" WHERE due IS NULL AND id = (SELECT id FROM {table}"
+            "  WHERE message_id = %(message_id)s AND backend_id = %(backend_id)s AND due IS NULL"
+            "  ORDER BY first_id LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            " RETURNING id, transmission_ids, first_id, number, whole, gave_turn, errored",
+            claim=claim,
+            due=lease(),
+            moment=now(),
+            message_id=message_id,
+            backend_id=backend_id,
+        )
+        return [
+            self.model(
+                pk=pk,
+                message_id=message_id,
+                backend_id=backend_id,
+                transmission_ids=json.loads(ids),
+                first_id=first_id,
+                claim=claim,
+                number=number,
+                whole=whole,
+                gave_turn=gave_turn,
+                errored=errored,
+            )
+            for pk, ids, first_id, number, whole, gave_turn, errored in taken
+        ]
+
+    def end(self, batch_id: int, claim: uuid.UUID) -> bool:
+        """Delete a batch that ``claim`` holds; return ``False`` if it does not."""
+        return bool(
+            run(
+                f"DELETE FROM {self.model._meta.db_table}"
+                " WHERE id = %(batch_id)s AND claim = %(claim)s",
+                batch_id=batch_id,
+                claim=claim,
+            )
+        )
 
 
 class BackendStateQuerySet(models.QuerySet["BackendState"]):

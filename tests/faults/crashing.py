@@ -24,6 +24,9 @@ from unittest import mock
 
 from django.db import connection, connections
 
+#: How statements begin that change something.
+WRITING = ("INSERT", "UPDATE", "DELETE", "WITH")
+
 COMMITTING = "before COMMIT"
 COMMITTED = "after COMMIT"
 CALLING = "before the gateway is called"
@@ -131,7 +134,7 @@ def _watched() -> ExitStack:
     def statement(execute: Callable[..., Any], sql: str, *more: Any) -> Any:
         crash_point(f"before {' '.join(sql.split())[:100]}")
         result = execute(sql, *more)
-        if not connection.in_atomic_block and sql.startswith(("INSERT", "UPDATE", "DELETE")):
+        if not connection.in_atomic_block and sql.startswith(WRITING):
             crash_point(COMMITTED)  # by itself
         return result
 

@@ -63,10 +63,10 @@ def test_from_ping_to_pong(worker, person, queries, calls):
     with queries:
         with worker.commit():
             receive("ping", person)
-        assert queries.count == 2
+        assert queries.count == (1 if connection.vendor == "postgresql" else 2)
         worker.work()
     assert [call.text for call in calls] == ["pong before", "pong"]
-    assert queries.count == 10
+    assert queries.count == (7 if connection.vendor == "postgresql" else 10)
 
 
 @pytest.mark.parametrize("count", [300, 3000])

@@ -36,6 +36,8 @@ def inbound(person):
 
     def inbound(status, **columns):
         message = Message.objects.create(direction="I", text="text", status=status, **columns)
+        message.updated = now()  # by the clock of those who write it next
+        Message.objects.filter(pk=message.pk).update(updated=message.updated)
         Transmission.objects.create(message=message, connection=person, status=status)
         return message
 
