@@ -66,14 +66,17 @@ def _ends(ids: Collection[int]) -> tuple[int, int] | None:
     if not ids:
         return None
     first, last = min(ids), max(ids)
-    return (first, last) if last - first + 1 == len(set(ids)) > 1 else None
+    return (first, last) if last - first + 1 == len(set(ids)) else None
 
 
-def _are(ids: Collection[int]) -> str:
-    """Return the SQL condition that a row is one of these."""
+def _are(ids: Collection[int]) -> tuple[str, dict[str, int]]:
+    """Return the SQL condition that a row is one of these, and its values.
+
+    Drivers take statements apart once that stay the same.
+    """
     if ends := _ends(ids):
-        return f"id BETWEEN {ends[0]:d} AND {ends[1]:d}"
-    return f"id IN ({', '.join(str(int(pk)) for pk in ids) or 'NULL'})"
+        return "id BETWEEN %(first)s AND %(last)s", {"first": ends[0], "last": ends[1]}
+    return f"id IN ({', '.join(str(int(pk)) for pk in ids) or 'NULL'})", {}
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -194,18 +197,20 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         moment: datetime.datetime,
     ) -> list[Taken]:
         """Do what :meth:`take` does in one statement."""
+        named, values = _are(ids)
         # not joined: the plan of a join may read most connections for one batch
         identity = f"SELECT identity FROM {Connection._meta.db_table} c WHERE c.id = connection_id"
         taken = rows_of(
             f"UPDATE {self.model._meta.db_table} SET status = 'P', claim = %(claim)s,"
             " attempts = attempts + 1, next_try = NULL, updated = %(moment)s"
-            f" WHERE {_are(ids)} AND message_id = %(message_id)s"
+            f" WHERE {named} AND message_id = %(message_id)s"
             " AND (status = 'Q' OR status = 'E' AND next_try <= %(due)s)"
             f" RETURNING id, ({identity}), attempts",
             claim=claim,
             message_id=message_id,
             moment=moment,
             due=moment + DUE_TOLERANCE,
+            **values,
         )
         return [Taken(*row) for row in sorted(taken)]
 
@@ -229,12 +234,14 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
 
     def finish_sent(self, claim: uuid.UUID | None, ids: Collection[int]) -> int:
         """Move those of ``ids`` that ``claim`` holds from P to S; return how many moved."""
+        named, values = _are(ids)
         return run(
             f"UPDATE {self.model._meta.db_table} SET status = 'S', claim = NULL,"
             " sent = %(moment)s, error = '', updated = %(moment)s"
-            f" WHERE {_are(ids)} AND claim = %(claim)s AND status = 'P'",
+            f" WHERE {named} AND claim = %(claim)s AND status = 'P'",
             claim=claim,
             moment=now(),
+            **values,
         )
 
     def finish_errored(

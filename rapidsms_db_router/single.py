@@ -106,16 +106,16 @@ def insert(message: Message, connections: Collection[Connection], claim: uuid.UU
             columns[field.column] = field.get_db_prep_save(value, database)
     status = Status.QUEUED if claim is None else Status.PROCESSING
     attempts = 0 if claim is None else 1
-    given = ", ".join(f"({each.pk:d})" for each in connections)
     stored = rows_of(
         f"WITH m AS (INSERT INTO {_table(Message)} ({', '.join(columns)})"
         f" VALUES ({', '.join(f'%({name})s' for name in columns)}) RETURNING id),"
         f" t AS (INSERT INTO {_table(Transmission)}"
         " (message_id, connection_id, status, date, updated, error, attempts, claim)"
         f" SELECT m.id, given.id, '{status.value}', %(date)s, %(updated)s, '', {attempts},"
-        f" %(claim_of_rows)s::uuid FROM m, (VALUES {given}) given (id)"
+        f" %(claim_of_rows)s::uuid FROM m, unnest(%(recipients)s::bigint[]) AS given (id)"
         " RETURNING id, connection_id, message_id) SELECT connection_id, id, message_id FROM t",
         claim_of_rows=claim,
+        recipients=[each.pk for each in connections],
         **columns,
     )
     pks = {connection_id: pk for connection_id, pk, _ in stored}
