@@ -372,7 +372,7 @@ class GatewayAdmin(ReadOnlyAdmin):
         backends = list(queryset)
         for backend in backends:
             gates.pause(backend)
-        self.message_user(request, f"{len(backends)} backends are paused.")
+        self.message_user(request, f"Paused: {', '.join(map(str, backends))}.")
 
     @admin.action(permissions=["pause"], description="Resume: they are called again, at once")
     def resume(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:
@@ -380,7 +380,7 @@ class GatewayAdmin(ReadOnlyAdmin):
         backends = list(queryset)
         for backend in backends:
             tasks.ring_later(gates.resume(backend))
-        self.message_user(request, f"{len(backends)} backends are called again.")
+        self.message_user(request, f"Called again: {', '.join(map(str, backends))}.")
 
 
 def _link(message: Message) -> SafeString:
