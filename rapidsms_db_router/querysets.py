@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from rapidsms.models import Connection
 
-from rapidsms_db_router import conf
+from rapidsms_db_router import conf, retries
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.clock import now
 from rapidsms_db_router.database import is_postgresql, rows_of, run
@@ -375,8 +375,13 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         return self.filter(pk=batch_id, claim__isnull=True).update(due=None, calls=0)
 
     def come_at(self, batch_id: int, moment: datetime.datetime) -> int:
-        """Have a batch that nobody holds come again, by a task that is put off until then."""
-        late = moment + datetime.timedelta(seconds=conf.visibility_timeout())
+        """Have a batch that nobody holds come again, by a task that is put off until then.
+
+        If that is too far away for a task, by recovery.
+        """
+        late = moment
+        if (moment - now()).total_seconds() <= retries.LONGEST_COUNTDOWN:
+            late += datetime.timedelta(seconds=conf.visibility_timeout())
         free = self.filter(pk=batch_id, claim__isnull=True)
         return free.update(due=late, called=moment, calls=1)
 

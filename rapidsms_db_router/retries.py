@@ -6,6 +6,9 @@ import random
 
 #: No two tries are further apart than this, in seconds.
 LONGEST_DELAY = 3600.0
+#: No task waits in a worker for longer, in seconds, since brokers have time limits for that. What
+#: is due later, recovery calls for.
+LONGEST_COUNTDOWN = 1200.0
 #: Retries are spread by up to this part of their delay, so that batches that failed together
 #: do not all come back together.
 JITTER = 0.25

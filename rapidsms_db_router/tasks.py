@@ -191,8 +191,11 @@ def record_delivery_reports(delivery_reports: Iterable[dict[str, Any]]) -> None:
 def publish(batch: Batch, countdown: float | None = None) -> bool:
     """Tell a worker of a batch; return ``False`` if the broker cannot be reached.
 
-    :param countdown: seconds the worker is to wait.
+    :param countdown: seconds the worker is to wait. If those are too many no worker is told:
+        recovery will do it.
     """
+    if countdown is not None and countdown > retries.LONGEST_COUNTDOWN:
+        return True
     where, options = _where(batch), _options(batch)
     if countdown is not None:
         options["countdown"] = countdown

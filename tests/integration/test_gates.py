@@ -254,6 +254,33 @@ def test_a_gateway_is_left_alone_for_as_long_as_it_says(gateway, worker, people,
     assert {row.attempts for row in message.transmissions.all()} == {1}
 
 
+def test_no_task_waits_in_a_worker_for_longer_than_brokers_let_it(gateway, worker, people, calls):
+    gateway.error = RetryLater("busy", 3 * 3600)
+    message, tasks = fail_until_closed(worker, people)
+    assert tasks == []
+    (told,) = Batch.objects.told()
+    assert told.due == state().closed_until
+    gateway.error = None
+    let_time_pass(3 * 3600)
+    Batch.objects.filter(pk=told.pk).update(due=now())
+    recover()
+    assert worker.work() == []
+    assert statuses(message) == 10 * "S"
+
+
+def test_a_retry_that_is_far_away_is_left_to_recovery(gateway, worker, people, settings):
+    settings.DB_ROUTER_RETRY_BACKOFF = 3000
+    gateway.error = ConnectionError("stumbled")
+    message, tasks = fail_until_closed(worker, people, 1)
+    assert tasks == []
+    gateway.error = None
+    let_time_pass(10_000)
+    Batch.objects.update(due=now())
+    recover()
+    worker.work()
+    assert statuses(message) == "S"
+
+
 # What is permanent
 
 
