@@ -416,7 +416,7 @@ class Replies:
     def claim(self, msg: Any) -> uuid.UUID | None:
         """Return the claim under which a reply is to be stored, if it belongs here."""
         backend = in_one_call(msg.connections, str(msg.text))
-        if backend is None or conf.queue(backend.name) or not gates.is_free(backend):
+        if backend is None or conf.queue(backend.name) or not gates.is_well(backend):
             return None
         return uuid.uuid4()
 

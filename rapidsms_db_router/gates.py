@@ -61,6 +61,12 @@ def is_free(backend: Backend) -> bool:
     return not conf.is_limited(backend.name) and (state is None or not state.hinders)
 
 
+def is_well(backend: Backend) -> bool:
+    """Return whether a backend is free, and its last call did not fail."""
+    state = state_of(backend)
+    return is_free(backend) and (state is None or not state.failures)
+
+
 def batch_size(backend_name: str, text: str) -> int:
     """Return the most transmissions of a text that one call of a backend may carry.
 
@@ -247,8 +253,8 @@ class Verdict:
         self.closed_until: datetime.datetime | None = None
         #: The place in line of a batch that is put back.
         self.number = batch.number
-        trouble, state = answer.out_of_order, state_of(batch.backend)
-        if is_free(batch.backend) and not trouble and not (state and state.failures):
+        trouble = answer.out_of_order
+        if is_well(batch.backend) and not trouble:
             return
         self._gate = gate = _Gate(batch.backend)
         if trouble:

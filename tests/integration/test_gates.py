@@ -212,6 +212,19 @@ def test_a_message_that_comes_meanwhile_waits_and_nobody_is_called(gateway, work
     assert calls[called].text == "pong" or calls[called + 1].text == "pong"
 
 
+def test_failures_with_something_sent_between_them_are_no_reason(gateway, worker, people, calls):
+    for _ in range(2 * gates.FAILURES):
+        gateway.error = ConnectionError("stumbled")
+        broadcast(worker, people(1))
+        worker.work()
+        gateway.error = None
+        with worker.commit():
+            receive("ping", people(1)[0])
+        worker.work()
+    assert len(calls) == 4 * gates.FAILURES
+    assert not state().hinders
+
+
 def test_another_backend_goes_on(gateway, worker, people, calls, installed_backends):
     installed_backends["other"] = {"ENGINE": RecordingBackend}
     gateway.error = ConnectionError("nobody there")
