@@ -97,6 +97,10 @@ def receiving(side: Side, count: int) -> Figures:
     return side.inside("come_in", count)
 
 
+def floor_of_receiving(side: Side, count: int) -> Figures:
+    return side.inside("floor_come_in", count)
+
+
 def ping_to_pong(side: Side, count: int) -> Figures:
     """Answer pings that are stored."""
     with side.worker() as worker:
@@ -175,7 +179,7 @@ CASES = {
     "intake of a list": Case((100_000,), (4_000,), intake_of_list),
     "drain": Case((40_000,), (4_000,), drain, floor_of_drain, quick_theirs=False),
     "drain, 50 ms a call": Case((40_000,), (), drain_slow, theirs_once=1),
-    "receive": Case((1_000,), (20,), receiving),
+    "receive": Case((1_000,), (20,), receiving, floor_of_receiving),
     "ping to pong": Case((1_000,), (20,), ping_to_pong),
     "reply during a broadcast": Case(
         (40_000,), (4_000,), fairness, theirs_once=1, quick_theirs=False

@@ -256,6 +256,22 @@ def store_rows(count: int) -> tuple[float, int]:
 
 
 @function
+def floor_come_in(count: int) -> dict[str, float]:
+    """Store the two rows of each of some inbound messages, and publish a bare task for each."""
+    moments = dict.fromkeys(("date", "updated"), "now()")
+    message = insert(Message, "", direction="'I'", text="'ping'", status="'Q'", **moments)
+    row = {"message_id": "m.id", "connection_id": "1", "status": "'Q'", **moments}
+    statement = f"WITH m AS ({message} RETURNING id) {insert(Transmission, 'FROM m', **row)}"
+    execute(statement)
+    note_time.delay("")
+    start = time.perf_counter()
+    for _ in range(count):
+        execute(statement)
+        note_time.delay("")
+    return {"rate": count / (time.perf_counter() - start)}
+
+
+@function
 def floor_drain(count: int, processes: int) -> dict[str, float]:
     """Take, read and finish the batches of a broadcast by bare statements."""
     _, message = store_rows(count)
