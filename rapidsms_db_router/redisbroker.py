@@ -16,15 +16,15 @@ class Channel(redis.Channel):
     be mended, and ends the worker; a connection that is lost it opens again.
     """
 
-    _client: Any = None
+    _kept: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return the client of the pool; kombu's own makes another for every command."""
         if asynchronous:
             return super()._create_client(asynchronous)
-        if self._client is None or self._client.connection_pool is not self.pool:
-            self._client = super()._create_client()
-        return self._client
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()
+        return self._kept
 
     def _connparams(self, *args: Any, **options: Any) -> Any:
         if self.connection is None or self.connection.client is None:

@@ -298,5 +298,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.RunPython(leave_room_in_pages, migrations.RunPython.noop),
+        migrations.RunPython(
+            leave_room_in_pages, migrations.RunPython.noop, hints={"model_name": "transmission"}
+        ),
     ]
