@@ -15,15 +15,11 @@ from django.db.models import Model, QuerySet
 from rapidsms.models import Connection
 
 from rapidsms_db_router.choices import Status
-from rapidsms_db_router.database import alias, connection
+from rapidsms_db_router.database import alias, connection, is_postgresql
 from rapidsms_db_router.models import Batch, Message, Transmission
 
-#: What makes a JSON list of a column.
-JSON_LISTS = {
-    "postgresql": "jsonb_agg(chosen.id)",
-    "mysql": "JSON_ARRAYAGG(chosen.id)",
-    "sqlite": "json_group_array(chosen.id)",
-}
+#: What makes a JSON list of a column, where there are no arrays.
+JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id)", "sqlite": "json_group_array(id)"}
 
 
 def insert_for_queryset(message: Message, recipients: QuerySet[Connection]) -> int:
@@ -94,22 +90,36 @@ def insert_batches(
         # not joined: it would be looked up for each transmission
         return f"(SELECT m.{column} FROM {_table(Message)} m WHERE m.id = %s)"
 
+    rows = (
+        f"{_table(Transmission)} t JOIN {_table(Connection)} c ON c.id = t.connection_id"
+        f" WHERE t.message_id = %s AND t.status = '{Status.QUEUED.value}'"
+    )
+    if is_postgresql():
+        # cut out of one array: neither a window nor a second sort
+        ids = "whole.ids[number * whole.most + 1 : (number + 1) * whole.most]"
+        batches = (
+            f"SELECT whole.backend_id, number, to_jsonb({ids}) AS ids, ({ids})[1] AS first_id"
+            f" FROM (SELECT c.backend_id, {most} AS most, array_agg(t.id ORDER BY t.id) AS ids"
+            f" FROM {rows} GROUP BY c.backend_id) whole,"
+            " generate_series(0, (cardinality(whole.ids) - 1) / whole.most) number"
+        )
+    else:
+        batches = (
+            f"SELECT backend_id, number, {JSON_LISTS[connection().vendor]} AS ids,"
+            " MIN(id) AS first_id FROM (SELECT placed.id, placed.backend_id,"
+            " (placed.place - placed.place %% placed.most) / placed.most AS number"
+            " FROM (SELECT t.id, c.backend_id, ROW_NUMBER() OVER"
+            f" (PARTITION BY c.backend_id ORDER BY t.id) - 1 AS place, {most} AS most"
+            f" FROM {rows}) placed) numbered GROUP BY backend_id, number"
+        )
     sql = (
         f"INSERT INTO {_table(Batch)} (message_id, backend_id, transmission_ids,"
         " first_id, number, due, called, calls, whole, gave_turn, errored)"
-        f" SELECT %s, chosen.backend_id, {JSON_LISTS[connection().vendor]}, MIN(chosen.id),"
-        f" chosen.number, CASE WHEN {due} THEN {of_message('due')} END,"
+        f" SELECT %s, chosen.backend_id, chosen.ids, chosen.first_id, chosen.number,"
+        f" CASE WHEN {due} THEN {of_message('due')} END,"
         f" CASE WHEN {due} THEN {of_message('updated')} END,"
         f" CASE WHEN {due} THEN 1 ELSE 0 END, FALSE, FALSE, FALSE"
-        " FROM (SELECT placed.id, placed.backend_id,"
-        " (placed.place - placed.place %% placed.most) / placed.most AS number"
-        " FROM (SELECT t.id, c.backend_id, ROW_NUMBER() OVER"
-        f" (PARTITION BY c.backend_id ORDER BY t.id) - 1 AS place, {most} AS most"
-        f" FROM {_table(Transmission)} t"
-        f" JOIN {_table(Connection)} c ON c.id = t.connection_id"
-        f" WHERE t.message_id = %s AND t.status = '{Status.QUEUED.value}') placed) chosen"
-        " GROUP BY chosen.backend_id, chosen.number"
-        " ORDER BY chosen.number, chosen.backend_id"
+        f" FROM ({batches}) chosen ORDER BY chosen.number, chosen.backend_id"
     )
     with connection().cursor() as cursor:
         cursor.execute(sql, [message.pk] * sql.count("%s"))
