@@ -33,7 +33,7 @@ FAILURES = 3
 TURNS, MOST_TOLD = 2, 8
 #: A task that comes so late still has the place it should have had: else a rate would not be
 #: kept. One that comes so early is in time.
-CATCH_UP = datetime.timedelta(seconds=1)
+CATCH_UP = datetime.timedelta(seconds=2)
 EARLY = datetime.timedelta(milliseconds=50)
 #: So far ahead tasks are put off for what a rate allows: brokers and workers take their time.
 AHEAD = datetime.timedelta(seconds=1)
