@@ -211,10 +211,12 @@ class _Gate:
                 tries = state.failures - FAILURES + 1
                 wait = retries.delay(tries, conf.retry_backoff())
                 until = self.moment + datetime.timedelta(seconds=wait)
-                logger.warning("backend_closed backend=%s seconds=%.0f", self.backend.pk, wait)
         if wish is not None:
             wished = self.moment + datetime.timedelta(seconds=wish)
             until = max(until or wished, wished)
+        if until is not None and until != state.closed_until:
+            seconds = (until - self.moment).total_seconds()
+            logger.warning("backend_closed backend=%s seconds=%.0f", self.backend.pk, seconds)
         state.closed_until = until
         state.save(update_fields=("failures", "failed_batch", "closed_until"))
 
