@@ -30,6 +30,8 @@ AT_ONCE = 10
 
 RATE, RECIPIENTS = 20, 600
 TOLERANCE = 2  # seconds
+#: How often to measure, if others keep the machine busy.
+TRIES = 3
 
 
 @pytest.fixture
@@ -200,13 +202,19 @@ def tried_again(project: Project) -> bool:
 def test_kannel_is_given_so_many_in_a_second(
     project: Project, kannel: Kannel, workers: int
 ) -> None:
+    """Never faster; and as fast, unless the machine is kept busy by others whenever we measure."""
     start_workers(project, workers, reports=False)
     phones = [f"+2567730{number:05}" for number in range(RECIPIENTS)]
+    expected = RECIPIENTS / RATE
+    measured: list[float] = []
+    while len(measured) < TRIES and not (measured and measured[-1] <= expected + TOLERANCE):
+        text = f"to all, {len(measured)}"
+        project.broadcast(text, phones, backend="kannel")
+        received = kannel.wait_for_texts((len(measured) + 1) * RECIPIENTS, PATIENCE)
+        mine = [one for one in received if one.text == text]
 
-    project.broadcast("to all", phones, backend="kannel")
-    received = kannel.wait_for_texts(RECIPIENTS, PATIENCE)
-
-    assert pairs(received) == [(phone, "to all") for phone in phones]
-    dates = sorted(datetime.fromisoformat(date) for date, *_ in received)
-    seconds = (dates[-1] - dates[0]).total_seconds()
-    assert abs(seconds - RECIPIENTS / RATE) <= TOLERANCE, f"it took {seconds} seconds"
+        assert pairs(mine) == [(phone, text) for phone in phones]
+        dates = sorted(datetime.fromisoformat(one.date) for one in mine)
+        measured.append((dates[-1] - dates[0]).total_seconds())
+        assert measured[-1] >= expected - TOLERANCE, f"it took {measured} seconds"
+    assert measured[-1] <= expected + TOLERANCE, f"it took {measured} seconds"
