@@ -37,8 +37,8 @@ class Answer:
     external_ids: dict[int, str] = field(default_factory=dict)
     #: Those that it did not take.
     failed: list[Failure] = field(default_factory=list)
-    #: What was raised by a call that failed as a whole, though the gateway may be well.
-    error: Exception | None = None
+    #: Whether a call failed as a whole: the gateway named nobody.
+    unanswered: bool = False
     #: Whether it was said of a whole call that it was wrong, with nobody named.
     blames_nobody: bool = False
 
@@ -47,12 +47,12 @@ class Answer:
         self.sent += other.sent
         self.external_ids |= other.external_ids
         self.failed += other.failed
-        self.error = self.error or other.error
+        self.unanswered = self.unanswered or other.unanswered
 
     @property
     def out_of_order(self) -> bool:
-        """Whether the gateway itself seems to be: it took nothing, for no reason that lasts."""
-        return bool(self.failed) and not self.sent and not any(f.permanent for f in self.failed)
+        """Whether the gateway itself seems to be: it took nothing, and said nothing of anybody."""
+        return self.unanswered and not self.sent and not any(f.permanent for f in self.failed)
 
     @property
     def retry_after(self) -> float | None:
@@ -93,7 +93,7 @@ def _read_raised(rows: list[Taken], raised: Exception) -> Answer:
     permanent = is_permanent(raised) or is_permanent(cause)
     named = getattr(raised, "failed_identities", None)
     identities = {str(one) for one in ([named] if isinstance(named, str) else named or ())}
-    answer = Answer(error=raised)
+    answer = Answer(unanswered=not named)
     for row in rows:
         if named and row.identity not in identities:
             answer.sent.append(row)

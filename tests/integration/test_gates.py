@@ -212,6 +212,22 @@ def test_a_message_that_comes_meanwhile_waits_and_nobody_is_called(gateway, work
     assert calls[called].text == "pong" or calls[called + 1].text == "pong"
 
 
+def test_numbers_that_are_refused_by_name_are_no_reason(
+    gateway, worker, people, calls, installed_backends
+):
+    everyone = people(5)
+    refused = [person.identity for person in everyone]
+    refusing = {"ENGINE": "tests.service.backends.RefusingBackend", "refuses": refused}
+    installed_backends["phones"] = refusing | {"router.db.max_retries": 1}
+    message = broadcast(worker, everyone)
+    for task in worker.work():
+        let_time_pass(10_000)
+        worker.run(task)
+    assert (statuses(message), len(calls)) == ("EEEEE", 10)
+    assert not message.transmissions.filter(next_try__isnull=False).exists()
+    assert not BackendState.objects.exists()
+
+
 def test_failures_with_something_sent_between_them_are_no_reason(gateway, worker, people, calls):
     for _ in range(2 * gates.FAILURES):
         gateway.error = ConnectionError("stumbled")

@@ -106,7 +106,9 @@ def test_a_gateway_is_out_of_order_if_it_takes_nothing_and_gives_no_lasting_reas
     assert answers.read(ROWS, None, OSError("no")).out_of_order
     assert answers.read(ROWS, None, http_error(503)).out_of_order
     assert not answers.read(ROWS, None, http_error(400)).out_of_order
-    assert not answers.read(ROWS, None, MessageSendingError("x", ["+1"])).out_of_order
+    for named in (["+1"], ["+1", "+2", "+3"]):  # it has answered, and said who
+        assert not answers.read(ROWS, None, MessageSendingError("x", named)).out_of_order
+    assert not answers.read(ROWS, {row.identity: OSError() for row in ROWS}, None).out_of_order
     assert not answers.read(ROWS, None, None).out_of_order
     assert not answers.Answer().out_of_order
 
