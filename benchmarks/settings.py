@@ -1,9 +1,10 @@
 """What the two projects have in common: everything but the router.
 
-What differs from run to run comes by environment: BENCHMARK_DATABASE, and how long one call of
-the gateway takes in BENCHMARK_GATEWAY_SECONDS.
+What differs from run to run comes by environment: BENCHMARK_DATABASE, BENCHMARK_BACKENDS (as JSON)
+and BENCHMARK_BATCH_SIZE.
 """
 
+import json
 import os
 
 from tests.servers import BROKERS
@@ -33,14 +34,17 @@ DATABASES = {
     }
 }
 
-RAPIDSMS_HANDLERS = ["tests.acceptance.project.handlers.PingHandler"]
-INSTALLED_BACKENDS = {
-    "gateway": {
-        "ENGINE": "benchmarks.service.gateway.Gateway",
-        "seconds": float(os.environ.get("BENCHMARK_GATEWAY_SECONDS", "0")),
-    }
-}
-DB_ROUTER_DEFAULT_BATCH_SIZE = 200
+RAPIDSMS_HANDLERS = [
+    "tests.acceptance.project.handlers.PingHandler",
+    "benchmarks.service.handlers.CountHandler",
+]
+GATEWAY = {"ENGINE": "benchmarks.service.gateway.Gateway"}
+INSTALLED_BACKENDS = {"gateway": GATEWAY, "other": GATEWAY} | json.loads(
+    os.environ.get("BENCHMARK_BACKENDS", "{}")
+)
+DB_ROUTER_DEFAULT_BATCH_SIZE = int(os.environ.get("BENCHMARK_BATCH_SIZE", "200"))
+if "BENCHMARK_RETRY_BACKOFF" in os.environ:
+    DB_ROUTER_RETRY_BACKOFF = float(os.environ["BENCHMARK_RETRY_BACKOFF"])
 
 CELERY_BROKER_URL = BROKERS["redis"]
 # a queue of its own on a broker that others use too

@@ -1,31 +1,26 @@
-"""The two projects that are compared: a database and a worker of each."""
+"""The two projects that are compared: a database and a queue of each."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 
-from tests import servers
-from tests.acceptance.running import ROOT, Process, wait_for
+from benchmarks.calls import Calls
+from benchmarks.setups import Setup
+from benchmarks.workers import Workers
+from tests.acceptance.running import ROOT, wait_for
 
-#: Processes of a worker.
-PROCESSES = 2
 #: How long one measurement may take, in seconds.
 PATIENCE = 900
-#: How many batches, and how many pings, both processes of a worker are warmed up with.
-WARM_BATCHES, WARM_PINGS = 10, 10
-#: Recipients of those batches; no case needs fewer connections.
-MOST_WARM = WARM_BATCHES * 200
 
 
 class Side:
@@ -35,37 +30,52 @@ class Side:
     :param label: the label of the router's Django app.
     :param folder: for its logs.
     :param old_rows: how many transmissions its tables hold before anything is measured.
+    :param servers: where its servers are, if they are its own: PGHOST, PGPORT, REDIS_URL.
     """
 
-    def __init__(self, package: str, label: str, folder: Path, old_rows: int = 0) -> None:
+    def __init__(
+        self,
+        package: str,
+        label: str,
+        folder: Path,
+        old_rows: int = 0,
+        servers: Mapping[str, str] | None = None,
+    ) -> None:
         self.package = package
+        self.label = label
         self.folder = folder
         self.old_rows = old_rows
-        old = "_old" if old_rows else ""
-        self.name = f"rapidsms_db_router_benchmark_{os.getpid()}_{package}{old}"
+        more = ("_old" if old_rows else "") + ("_apart" if servers else "")
+        self.name = f"rapidsms_db_router_benchmark_{os.getpid()}_{package}{more}"
         self.message, self.transmission = f"{label}_message", f"{label}_transmission"
         self.old_message = 0
+        self.calls = Calls(folder / f"{self.name}.calls")
         self.environment = {
             **os.environ,
+            **(servers or {}),
             "DJANGO_SETTINGS_MODULE": f"benchmarks.{package}.settings",
             "BENCHMARK_DATABASE": self.name,
             "PYTHONWARNINGS": "ignore",
         }
         self.database: Any = None
 
-    def create(self, connections: int) -> None:
-        """Create the database with its tables and its connections."""
-        with servers.connect_postgres() as server:
-            server.execute(f"CREATE DATABASE {self.name}")
-        self._run("django", "migrate", "--verbosity=0")
-        self.database = psycopg.connect(
-            host=os.environ.get("PGHOST", "127.0.0.1"),
-            port=os.environ.get("PGPORT", "5432"),
-            user=os.environ.get("PGUSER", "postgres"),
-            password=os.environ.get("PGPASSWORD", ""),
-            dbname=self.name,
+    def connect(self, database: str) -> Any:
+        """Return a connection to one of the server's databases."""
+        return psycopg.connect(
+            host=self.environment.get("PGHOST", "127.0.0.1"),
+            port=self.environment.get("PGPORT", "5432"),
+            user=self.environment.get("PGUSER", "postgres"),
+            password=self.environment.get("PGPASSWORD", ""),
+            dbname=database,
             autocommit=True,
         )
+
+    def create(self, connections: int) -> None:
+        """Create the database with its tables and its connections."""
+        with self.connect("postgres") as server:
+            server.execute(f"CREATE DATABASE {self.name}")
+        self._run("django", "migrate", "--verbosity=0")
+        self.database = self.connect(self.name)
         self.inside("fill", connections, self.old_rows)
         self.old_message = self.newest()
 
@@ -73,25 +83,29 @@ class Side:
         """Leave nothing in the database server and in the broker."""
         if self.database is not None:
             self.database.close()
-        with servers.connect_postgres() as server:
+        with self.connect("postgres") as server:
             server.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
         self.empty_queue()
 
     def empty_queue(self) -> None:
-        """Forget all tasks."""
-        with servers.connect_broker("redis") as broker:
-            client = broker.default_channel.client
+        """Forget all tasks, and whatever else workers have told each other."""
+        url = self.environment.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+        with redis.Redis.from_url(url) as client:
             for key in client.scan_iter(f"{self.name}:*"):
                 client.delete(key)
 
-    def reset(self) -> None:
-        """Leave nothing of an earlier measurement."""
-        self.empty_queue()
+    def tables(self) -> set[str]:
+        """Return the names of the router's tables."""
         prefix = self.message.removesuffix("message")
         found = self.query(
             "SELECT tablename FROM pg_tables WHERE starts_with(tablename, %s)", prefix
         )
-        tables = {name for (name,) in found}
+        return {name for (name,) in found}
+
+    def reset(self) -> None:
+        """Leave nothing of an earlier measurement."""
+        self.empty_queue()
+        tables = self.tables()
         if self.old_message:
             tables -= {self.message, self.transmission}
         self.database.execute(f"TRUNCATE {', '.join(tables)}")
@@ -103,6 +117,8 @@ class Side:
         self.database.execute(f"VACUUM ANALYZE {self.message}, {self.transmission}")
         # else the server does it in the middle of whatever is measured next
         self.database.execute("CHECKPOINT")
+        self.calls.path.unlink(missing_ok=True)
+        self.calls.forget()
 
     # Asking
 
@@ -124,8 +140,8 @@ class Side:
             f"{self.package} to be done", lambda: not self.query(pending, after)[0][0], seconds
         )
 
-    def inside(self, function: str, *arguments: Any) -> dict[str, float]:
-        """Call a function of :mod:`benchmarks.inside` in a new process."""
+    def inside(self, function: str, *arguments: Any) -> Any:
+        """Call a function of :mod:`benchmarks.inside` in a new process; return what it does."""
         words = (word if isinstance(word, str) else json.dumps(word) for word in arguments)
         return json.loads(self._run("benchmarks.inside", function, *words))
 
@@ -144,63 +160,25 @@ class Side:
             raise RuntimeError(f"{self.package}: {module} {' '.join(arguments)}:\n{done.stderr}")
         return done.stdout
 
-    # The worker
+    # Its settings and its workers
 
     @contextmanager
-    def worker(self, gateway_seconds: float = 0) -> Iterator[Worker]:
-        """Start a worker of two processes, and have it warm."""
-        celery = ["celery", "-A", "benchmarks.theirs"]
-        if self.package == "ours":
-            celery = ["django", "celery"]
-        options = [f"--concurrency={PROCESSES}", f"--hostname={self.name}@localhost"]
-        environment = {**self.environment, "BENCHMARK_GATEWAY_SECONDS": str(gateway_seconds)}
-        process = Process(
-            [sys.executable, "-m", *celery, "worker", "--loglevel=WARNING", *options],
-            environment,
-            self.folder / f"{self.name}.log",
-        )
-        worker = Worker(self, process)
+    def told(self, setup: Setup) -> Iterator[None]:
+        """Have its processes that start in the body know of the backends."""
+        before = self.environment
+        self.environment = {**before, **setup.environment(self.package, self.calls.path)}
         try:
-            self.inside("warm_up", MOST_WARM, WARM_PINGS)
-            self.wait_until_done(self.old_message)
-            yield worker
+            yield
         finally:
-            process.kill()  # what it leaves behind is dropped
-
-
-class Worker:
-    """A running worker, which can be held."""
-
-    def __init__(self, side: Side, process: Process) -> None:
-        self.side = side
-        self.process = process
-
-    def hold(self) -> None:
-        """Have it do nothing, so that what is to be done can be stored first."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> float:
-        """Have it work; return the time."""
-        moment = time.time()
-        os.killpg(self.process.pid, signal.SIGCONT)
-        return moment
+            self.environment = before
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it while the body stores what is to be done; tell the database of the rows."""
-        self.hold()
-        yield
-        for table in (self.side.message, self.side.transmission):
-            self.side.database.execute(f"ANALYZE {table}")
-
-    def megabytes(self) -> float:
-        """Return the memory of its main process and its children, in MB."""
-        main = self.process.pid
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        return sum(megabytes(pid) for pid in (main, *children))
-
-
-def megabytes(pid: int | str) -> float:
-    """Return the memory that a process has, in MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    def running(self, setup: Setup) -> Iterator[Workers]:
+        """Start workers of two processes each, and have them warm."""
+        with self.told(setup):
+            workers = Workers(self, setup)
+            try:
+                workers.start()
+                yield workers
+            finally:
+                workers.kill()  # what they leave behind is dropped

@@ -111,7 +111,7 @@ DB_ROUTER_RETRY_BACKOFF = 1
 # Celery: without a celery.py, the router makes an app from these
 
 CELERY_BROKER_URL = "filesystem://"
-CELERY_BROKER_TRANSPORT = "rapidsms_db_router.filebroker.Transport"
+CELERY_BROKER_TRANSPORT = "rapidsms_db_router.brokers.filesystem.Transport"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "data_folder_in": str(QUEUE),
     "data_folder_out": str(QUEUE),

@@ -6,7 +6,7 @@ from django.views.generic import RedirectView
 from rapidsms.backends.http.views import GenericHttpBackendView
 
 from demo.health.forms import SmsForm
-from rapidsms_db_router.kannel import DeliveryReportView, KannelBackendView
+from rapidsms_db_router.gateways.kannel.views import DeliveryReportView, KannelBackendView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="httptester-index")),

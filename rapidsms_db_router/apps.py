@@ -14,9 +14,12 @@ class RapidsmsDbRouterConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router import celeryapp, checks, recovery, reports  # noqa: F401
+        from rapidsms_db_router import checks, tasks  # noqa: F401
+        from rapidsms_db_router.recovery.step import RecoveryStep
+        from rapidsms_db_router.reports.kannel import follow_kannel_report
+        from rapidsms_db_router.worker import celery_app
 
         if apps.is_installed("rapidsms.backends.kannel"):
             report = apps.get_app_config("kannel").get_model("DeliveryReport")
-            post_save.connect(reports.take_kannel_report, sender=report)
-        celeryapp.ensure().steps["worker"].add(recovery.RecoveryStep)
+            post_save.connect(follow_kannel_report, sender=report)
+        celery_app.ensure().steps["worker"].add(RecoveryStep)

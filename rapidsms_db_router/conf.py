@@ -17,8 +17,18 @@ DEFAULTS: dict[str, int | float] = {
     "DB_ROUTER_ATOMIC_RECEIVE": False,
 }
 
+#: Calls of one backend at once, over all workers.
+CONCURRENCY = 50
+#: Seconds after which a call that has not answered is over.
+TIMEOUT = 60.0
 #: Values of "router.db.after_crash".
 RESEND, ERROR = "resend", "error"
+#: Engines of RapidSMS that call no gateway, but write to the database.
+LOCAL_ENGINES = {
+    "rapidsms.backends.database.DatabaseBackend",
+    "rapidsms.backends.database.outgoing.DatabaseBackend",
+    "rapidsms.contrib.messagetester.backend.MessageTesterBackend",
+}
 #: What a value of "router.db.rate" looks like, and how many seconds its unit has.
 RATE = re.compile(r"([1-9][0-9]*)/([smh])")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -28,14 +38,23 @@ def _get(name: str) -> Any:
     return getattr(settings, name, DEFAULTS[name])
 
 
-def batch_size(backend_name: str | None = None) -> int:
-    """Return the most transmissions one call of a backend may carry.
+def call_size(backend_name: str | None = None) -> int:
+    """Return how many recipients one call of a backend may carry at most.
 
     :param backend_name: a name in ``INSTALLED_BACKENDS`` whose ``"router.db.batch_size"``
         comes before ``DB_ROUTER_DEFAULT_BATCH_SIZE``.
     """
     default = _get("DB_ROUTER_DEFAULT_BATCH_SIZE")
     return int(backend_option(backend_name, "router.db.batch_size", default))
+
+
+def claim_size(backend_name: str | None = None) -> int:
+    """Return how many transmissions of a backend one batch holds: some whole calls.
+
+    :returns: no more than ``DB_ROUTER_DEFAULT_BATCH_SIZE``, unless one call carries more.
+    """
+    size = call_size(backend_name)
+    return size * max(1, call_size() // size)
 
 
 def max_retries(backend_name: str | None = None) -> int:
@@ -54,7 +73,7 @@ def retry_backoff() -> float:
 
 
 def visibility_timeout() -> float:
-    """Return how long taken work may go without a sign of life before it counts as lost.
+    """Return how long a claim counts if its lease is not renewed.
 
     In seconds (``DB_ROUTER_VISIBILITY_TIMEOUT``).
     """
@@ -70,21 +89,28 @@ def recovery_interval() -> float:
 
 
 def after_crash(backend_name: str | None) -> str:
-    """Return what becomes of a batch whose worker died while the gateway was being called.
+    """Return what becomes of transmissions whose outcome is unknown.
 
-    ``"resend"``: it is sent again, at the risk that some get it twice. ``"error"``: it is given
-    up, at the risk that some do not get it (``"router.db.after_crash"``).
+    ``"resend"``: they are sent again, at the risk that some get the message twice. ``"error"``:
+    they are given up, at the risk that some do not get it (``"router.db.after_crash"``).
     """
     return str(backend_option(backend_name, "router.db.after_crash", RESEND))
 
 
-def concurrency(backend_name: str | None) -> int | None:
-    """Return how many batches of a backend may be in flight at once, over all workers.
+def concurrency(backend_name: str | None) -> int:
+    """Return how many calls of a backend may be in flight at once, over all workers.
 
-    ``None`` if it sets no ``"router.db.concurrency"``: as many as there are workers.
+    ``"router.db.concurrency"``; :data:`CONCURRENCY` if the backend does not set it.
     """
-    most = backend_option(backend_name, "router.db.concurrency", None)
-    return None if most is None else int(most)
+    return int(backend_option(backend_name, "router.db.concurrency", CONCURRENCY))
+
+
+def timeout(backend_name: str | None) -> float:
+    """Return how long a call of a backend may take, in seconds.
+
+    ``"router.db.timeout"``; :data:`TIMEOUT` if the backend does not set it.
+    """
+    return float(backend_option(backend_name, "router.db.timeout", TIMEOUT))
 
 
 def rate(backend_name: str | None) -> float | None:
@@ -97,15 +123,15 @@ def rate(backend_name: str | None) -> float | None:
     return None if found is None else int(found[1]) / UNITS[found[2]]
 
 
-def is_limited(backend_name: str | None) -> bool:
-    """Return whether a backend has a limit that all workers together have to keep."""
-    return concurrency(backend_name) is not None or rate(backend_name) is not None
-
-
 def queue(backend_name: str | None) -> str | None:
     """Return the Celery queue of a backend's tasks (``"router.db.queue"``), if it has its own."""
     name = backend_option(backend_name, "router.db.queue", None)
     return None if name is None else str(name)
+
+
+def is_local(backend_name: str | None) -> bool:
+    """Return whether a backend of RapidSMS's own only writes rows: no gateway is behind it."""
+    return str(backend_option(backend_name, "engine", "")) in LOCAL_ENGINES
 
 
 def atomic_receive() -> bool:

@@ -14,6 +14,7 @@ __all__ = (
     "InvalidConnection",
     "MessageSendingError",
     "NoRecipients",
+    "OutcomeUnknown",
     "PermanentSendingError",
     "RetryLater",
     "TransmissionsFailed",
@@ -50,6 +51,13 @@ class RetryLater(MessageSendingError):
     ) -> None:
         self.retry_after = retry_after
         super().__init__(message, failed_identities)
+
+
+class OutcomeUnknown(MessageSendingError):
+    """A call did not answer in time, or its answer was lost: the gateway may have the message.
+
+    Backends may raise it, too. ``"router.db.after_crash"`` decides what becomes of the recipients.
+    """
 
 
 class BackendNotConfigured(PermanentSendingError, LookupError):

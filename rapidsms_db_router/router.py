@@ -20,14 +20,21 @@ from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
 from rapidsms.router.blocking import BlockingRouter
 
-from rapidsms_db_router import database, delivery, queueing
+from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
-from rapidsms_db_router.clean import clean_json
-from rapidsms_db_router.clock import now
-from rapidsms_db_router.database import alias
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias, contained
+from rapidsms_db_router.db.text import clean_json
 from rapidsms_db_router.errors import BackendNotConfigured
+from rapidsms_db_router.inbound.processing import Processing, process_inbound
 from rapidsms_db_router.models import Message
-from rapidsms_db_router.querysets import TransmissionQuerySet, lease
+from rapidsms_db_router.models.lease import lease
+from rapidsms_db_router.models.transmission import TransmissionQuerySet
+from rapidsms_db_router.outbound.outbox import Outbox
+from rapidsms_db_router.publishing import doorbells
+from rapidsms_db_router.storage import batches, messages
+from rapidsms_db_router.storage.messages import Stored
+from rapidsms_db_router.storage.recipients import recipients
 
 logger = logging.getLogger(__name__)
 
@@ -48,16 +55,26 @@ class DatabaseRouter(BlockingRouter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Apps and backends are built when they are first looked at: RapidSMS makes a router for
-        # each message, and who stores one that has come in needs neither.
-        self._options = args, kwargs
-        self._columns: dict[str, Any] = {}
+        # each message, to store a message takes neither, and to call a backend takes no apps.
+        self._args, self._kwargs = args, kwargs
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("apps", "backends"):
+        if name == "apps":
+            self._build("apps", backends={})
+        elif name == "backends":
+            self._build("backends", apps=[])
+        else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        args, kwargs = self._options
-        super().__init__(*args, **kwargs)
         return self.__dict__[name]
+
+    def _build(self, name: str, **without: Any) -> None:
+        built = dict(self.__dict__)
+        super().__init__(*self._args, **{**self._kwargs, **without})
+        # what the other name stood for is not there, or stays
+        other = "backends" if name == "apps" else "apps"
+        self.__dict__.pop(other)
+        if other in built:
+            self.__dict__[other] = built[other]
 
     # Ways in
 
@@ -74,7 +91,7 @@ class DatabaseRouter(BlockingRouter):
             external id and text, within a day), with the row of the first.
         :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection.
         """
-        found = delivery.recipients(connections)
+        found = recipients(connections)
         msg = super().new_incoming_message(text=text, connections=found, class_=class_, **kwargs)
         self._store_incoming(msg)
         return msg
@@ -87,11 +104,33 @@ class DatabaseRouter(BlockingRouter):
         """
         if not hasattr(msg, "dbm"):
             self._store_incoming(msg)
-        queueing.queue_inbound(msg.dbm)
+        if msg.dbm.status != Status.QUEUED:
+            return  # a duplicate of what was processed before
+        if doorbells.is_eager():
+            doorbells.publish_inbound(msg.dbm)
+        else:
+            transaction.on_commit(lambda: self._after_receiving(msg.dbm), using=alias())
 
     def _store_incoming(self, msg: Any) -> None:
-        msg.dbm = self._store(Direction.INCOMING, msg)
+        msg.dbm = self._store(Direction.INCOMING, msg).message
         msg.id = msg.dbm.pk
+
+    def _after_receiving(self, dbm: Message) -> None:
+        """Have the apps run on a stored message; its caller must not see this fail."""
+        try:
+            if conf.has_eager_backend() and conf.is_eager(self._backend_name(dbm)):
+                process_inbound(self, dbm.pk, Outbox(lambda: self))
+            elif not doorbells.publish_inbound(dbm):
+                unclaimed = Message.objects.filter(pk=dbm.pk, claim_token=None)
+                unclaimed.filter(status=Status.QUEUED).update(recover_at=now())
+        except Exception as exc:
+            logger.error("publishing_failed message=%s error=%s", dbm.pk, type(exc).__name__)
+            logger.debug("publishing_failed message=%s", dbm.pk, exc_info=True)
+
+    @staticmethod
+    def _backend_name(dbm: Message) -> str | None:
+        names = dbm.transmissions.order_by("pk").values_list("connection__backend__name", flat=True)
+        return names.first()
 
     # Inbound, in a worker
 
@@ -102,11 +141,16 @@ class DatabaseRouter(BlockingRouter):
             (``msg.dbm``), the row becomes R in the transaction that stores the replies.
         :raises Exception: whatever an app, or the storing of a reply, raises.
         """
-        with database.contained():
+        with contained():
             proceed = self.process_incoming_phases(msg)
-        with queueing.replies_together(), delivery.receiving(getattr(msg, "dbm", None)):
+        processing = getattr(msg, "processing", None)
+        if processing is None:
+            processing = Processing(getattr(msg, "dbm", None), None, Outbox(lambda: self))
+        with processing.storing() as outbox:
             for response in msg.responses if proceed else ():
-                self.send_outgoing(self.new_outgoing_message(**response))
+                reply = self.new_outgoing_message(**response)
+                reply.outbox = outbox
+                self.send_outgoing(reply)
 
     def process_incoming_phases(self, msg: Any) -> bool:
         """Lead a message through every phase of every app, as ``BlockingRouter`` does.
@@ -165,7 +209,7 @@ class DatabaseRouter(BlockingRouter):
         streamed = isinstance(connections, Iterator) and not any(
             _overrides(app, phase) for phase in self.outgoing_phases for app in self.apps
         )
-        found = connections if streamed else delivery.recipients(connections)
+        found = connections if streamed else recipients(connections)
         msg = super().new_outgoing_message(text=text, connections=found, class_=class_, **kwargs)
         msg.not_before, msg.expires_at = not_before, expires_at
         return msg
@@ -186,7 +230,7 @@ class DatabaseRouter(BlockingRouter):
         for phase in self.outgoing_phases:
             for app in reversed(self.apps):
                 try:
-                    with database.contained() if _overrides(app, phase) else nullcontext():
+                    with contained() if _overrides(app, phase) else nullcontext():
                         go_on = getattr(app, phase)(msg)
                 except Exception as exc:
                     logger.error("outgoing_app_failed app=%s error=%s", app, type(exc).__name__)
@@ -206,28 +250,26 @@ class DatabaseRouter(BlockingRouter):
         context, _ = clean_json(msg.extra_backend_context())
         # a message that answers none has no context unless its class gives it one
         more: dict[str, Any] = {"context": context} if context or msg.in_response_to else {}
-        more |= {"status": Status.PROCESSING, "due": lease()}
-        replies = delivery.replies()
         # a message that the project made by itself knows nothing of dates
         not_before, expires_at = (getattr(msg, name, None) for name in ("not_before", "expires_at"))
-        more |= {"not_before": not_before, "expires_at": expires_at}
-        held = not_before is not None and not_before > now()
-        if held:
-            more |= {"status": Status.QUEUED, "due": not_before}  # when recovery has it sent
-        elif replies is not None and not expires_at and (claim := replies.claim(msg)):
-            more["claim"] = claim
-        with transaction.atomic(using=alias(), savepoint=replies is None):
-            dbm = self._store(Direction.OUTGOING, msg, **more)
-            told = [] if held or dbm.claim or not dbm.due else queueing.plan(dbm)
-            if dbm.due and expires_at and expires_at < dbm.due:
-                Message.objects.filter(pk=dbm.pk).update(due=expires_at)
-        msg.database_message = dbm
+        looks = [lease(), *([expires_at] if expires_at else [])]
+        more |= {"not_before": not_before, "expires_at": expires_at, "recover_at": min(looks)}
+        if not_before is None or not_before <= now():
+            more["status"] = Status.PROCESSING
+        # replies have an outbox of their own, which waits until all are stored
+        of_replies: Outbox | None = getattr(msg, "outbox", None)
+        outbox = of_replies or Outbox(lambda: self)
+        batch = outbox.new_batch(msg)
+        with transaction.atomic(using=alias(), savepoint=of_replies is None):
+            stored = self._store(Direction.OUTGOING, msg, batch=batch, **more)
+            if stored.batch is None and stored.message.recover_at:
+                batches.cut(stored.message)
+        msg.database_message = stored.message
         if isinstance(msg.connections, Iterator):
-            msg.connections = Connection.objects.filter(transmissions__message=dbm)
-        if replies is not None and dbm.claim:
-            replies.add(dbm)
-        else:
-            queueing.queue_outbound(dbm, told)
+            msg.connections = Connection.objects.filter(transmissions__message=stored.message)
+        outbox.add(stored.message, stored.batch, stored.recipients)
+        if of_replies is None:
+            outbox.flush()
 
     def send_to_backend(
         self, backend_name: str, id_: Any, text: str, identities: list[str], context: dict[str, Any]
@@ -264,19 +306,23 @@ class DatabaseRouter(BlockingRouter):
     # Rows
 
     def queue_message(
-        self, direction: str, connections: Any, text: str, fields: dict[str, Any] | None = None
+        self,
+        direction: str,
+        connections: Any,
+        text: str,
+        fields: dict[str, Any] | None = None,
     ) -> Message:
         """Store a message and one transmission for each connection.
 
         :param direction: ``"I"`` or ``"O"``.
         :param connections: a QuerySet, list, generator or one ``Connection``.
         :param fields: stored with the message; ``external_id`` in its own column too.
-        :returns: the stored message, Q; E if it is to be sent to nobody. For the repetition of
+        :returns: the stored message, Q; E if it is to be sent to nobody. For the duplicate of
             an inbound message (see :meth:`new_incoming_message`), the row of the first.
         :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection;
             nothing is stored.
         """
-        return delivery.store(direction, connections, text, fields, **self._columns)
+        return messages.store(direction, connections, text, fields).message
 
     def group_transmissions(
         self, transmissions: TransmissionQuerySet, batch_size: int | None = None
@@ -302,8 +348,8 @@ class DatabaseRouter(BlockingRouter):
         :returns: an object of the class the message was made with.
         """
         connections: list[Connection] = []
-        if fetch_connections and dbm.stored_rows is not None:
-            connections = [row.connection for row in dbm.stored_rows]
+        if fetch_connections and "transmissions" in getattr(dbm, "_prefetched_objects_cache", {}):
+            connections = [row.connection for row in dbm.transmissions.all()]
         elif fetch_connections:
             found = Connection.objects.filter(transmissions__message=dbm)
             found = found.select_related("backend", "contact")
@@ -322,7 +368,7 @@ class DatabaseRouter(BlockingRouter):
             msg.database_message = dbm
         return msg
 
-    def _store(self, direction: Direction, msg: Any, **more: Any) -> Message:
+    def _store(self, direction: Direction, msg: Any, **more: Any) -> Stored:
         """Store a message object; ``more`` is what ``queue_message`` does not take."""
         original = msg.in_response_to
         answered = getattr(original, "dbm", None) or getattr(original, "database_message", None)
@@ -330,11 +376,7 @@ class DatabaseRouter(BlockingRouter):
             more["in_response_to"] = answered
         if type(msg) is not USUAL_CLASS[direction]:
             more["message_class"] = _importable_path(type(msg))
-        self._columns = more
-        try:
-            return self.queue_message(direction, msg.connections, msg.text, fields=msg.fields)
-        finally:
-            self._columns = {}
+        return messages.store(direction, msg.connections, msg.text, msg.fields, **more)
 
 
 def _check_moment(name: str, moment: Any) -> None:

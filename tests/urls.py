@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from rapidsms.backends.http.views import GenericHttpBackendView
 
-from rapidsms_db_router.kannel import DeliveryReportView, KannelBackendView
+from rapidsms_db_router.gateways.kannel.views import DeliveryReportView, KannelBackendView
 
 gateway = GenericHttpBackendView.as_view(
     backend_name="phones", params={"identity_name": "from", "text_name": "text"}

@@ -12,8 +12,17 @@ import pytest
 from celery import current_app
 from celery.app.trace import trace_task
 from django.db import connection
+from rapidsms.models import Backend
 
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models import Batch, Transmission
+from rapidsms_db_router.outbound.calls import Inline
+from rapidsms_db_router.outbound.sender import Sender
+from rapidsms_db_router.worker import host, routers
 from tests.integration.project import Project
+
+#: The sender is not waited for longer than this, in seconds.
+LONGEST_WAIT = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +47,14 @@ class Commit(Protocol):
 
 
 class Worker:
-    """Takes tasks from the broker in memory and runs them as Celery's workers do."""
+    """Takes tasks from the broker in memory and runs them as Celery's workers do.
+
+    Its sender is stepped here, in the thread of the test.
+    """
 
     def __init__(self, capture_on_commit_callbacks: Commit) -> None:
         self._capture = capture_on_commit_callbacks
+        self.sender = Sender(Inline(routers.router))
 
     def commit(self) -> AbstractContextManager[Any]:
         """Return a context whose body is one committed transaction."""
@@ -65,25 +78,37 @@ class Worker:
         return taken
 
     def run(self, published: Published) -> None:
-        """Run a task in the way of a worker: not eagerly."""
+        """Run a task in the way of a worker, not eagerly; then step its sender."""
         task = current_app.tasks[f"rapidsms_db_router.tasks.{published.name}"]
         request = {"id": published.id, "is_eager": False, "delivery_info": {}}
         with self.commit():
             trace_task(task, published.id, (), published.kwargs, request, app=current_app)
+        self.step()
 
-    def work(self) -> list[Published]:
-        """Run everything that is to be run now, also what that publishes.
-
-        :returns: the tasks that are to be run later.
-        """
-        later: list[Published] = []
+    def work(self) -> None:
+        """Run everything that is published, also what that publishes."""
         while tasks := self.take():
             for published in tasks:
-                if published.eta is None:
-                    self.run(published)
-                else:
-                    later.append(published)
-        return later
+                self.run(published)
+
+    def step(self) -> None:
+        """Step the sender until it has nothing to do for now."""
+        for _ in range(1000):
+            self.sender.step()
+            lanes = self.sender.lanes.values()
+            waits = any(lane.held or lane.calls or lane.ended or lane.more for lane in lanes)
+            if not waits or self.sender.next_step() > LONGEST_WAIT:
+                return
+            self.sender.wait(self.sender.next_step())
+        raise AssertionError("The sender comes to no end.")
+
+    def make_due(self) -> None:
+        """Have all that waits for its date be due, and the sender look."""
+        Transmission.objects.filter(next_try__isnull=False).update(next_try=now())
+        Batch.objects.filter(claim_token=None).update(ready_at=now())
+        for backend in Backend.objects.all():
+            self.sender.wake(backend)
+        self.step()
 
 
 @pytest.fixture
@@ -94,7 +119,8 @@ def worker(
     celery_setting("task_always_eager", False)
     worker = Worker(django_capture_on_commit_callbacks)
     worker.take()
-    yield worker
+    with host.stepped(worker.sender):
+        yield worker
     worker.take()
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rapidsms.models import Backend
 
-from rapidsms_db_router import gates, tasks
+from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import Batch
+from rapidsms_db_router.publishing import doorbells
 
 
 class Command(BaseCommand):
@@ -26,14 +27,15 @@ class Command(BaseCommand):
         """Do what is asked for, and show how it is now."""
         paused, resumed = (list(map(_backend, options[name])) for name in ("pause", "resume"))
         for backend in paused:
-            gates.pause(backend)
+            operators.pause(backend)
         for backend in resumed:
-            tasks.ring_later(gates.resume(backend))
+            operators.resume(backend)
+            doorbells.publish_outbound(backend, message_id=0)
         for backend in Backend.objects.select_related("router_state").order_by("name"):
             batches = Batch.objects.filter(backend=backend.pk)
-            in_flight = batches.filter(claim__isnull=False).count()
+            in_flight = batches.filter(claim_token__isnull=False).count()
             waiting = batches.count() - in_flight
-            state = gates.describe(backend)
+            state = operators.describe(backend)
             self.stdout.write(f"{backend}: {state}; {waiting} waiting, {in_flight} in flight")
 
 

@@ -47,7 +47,7 @@ CELERY_TASK_DEFAULT_QUEUE = DATABASE_NAME
 if CELERY_BROKER_URL.startswith("redis"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{DATABASE_NAME}:"}
 elif CELERY_BROKER_URL.startswith("filesystem"):
-    CELERY_BROKER_TRANSPORT = "rapidsms_db_router.filebroker.Transport"
+    CELERY_BROKER_TRANSPORT = "rapidsms_db_router.brokers.filesystem.Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(RUN_FOLDER / "queue"),
         "data_folder_out": str(RUN_FOLDER / "queue"),

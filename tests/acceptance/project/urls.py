@@ -13,7 +13,7 @@ from rapidsms.backends.http.views import GenericHttpBackendView
 from rapidsms.models import Backend, Connection
 from rapidsms.router import send
 
-from rapidsms_db_router.kannel import DeliveryReportView, KannelBackendView
+from rapidsms_db_router.gateways.kannel.views import DeliveryReportView, KannelBackendView
 from rapidsms_db_router.models import Message, Transmission
 
 

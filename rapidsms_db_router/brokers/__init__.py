@@ -1,0 +1,1 @@
+"""kombu's transports, mended where a message could be lost or a worker end."""

@@ -1,0 +1,35 @@
+"""Celery's file-system broker, for demos and other small set-ups on one machine.
+
+``CELERY_BROKER_TRANSPORT = "rapidsms_db_router.brokers.filesystem.Transport"``, with a
+``CELERY_BROKER_URL`` of ``"filesystem://"``.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from kombu.transport import filesystem
+from kombu.utils.json import dumps
+
+
+class Channel(filesystem.Channel):
+    """Publishes a task's file only when it is whole.
+
+    kombu's own creates the file under its final name and then writes to it: a worker that looks
+    in between reads an empty file, and ends with a ``JSONDecodeError``.
+    """
+
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        name = f"{time.time_ns()}_{uuid.uuid4()}.{queue}.msg"
+        unfinished = Path(self.data_folder_out, f"{name}.unfinished")
+        unfinished.write_text(dumps(payload))
+        unfinished.rename(unfinished.with_name(name))
+
+
+class Transport(filesystem.Transport):
+    """The value of ``CELERY_BROKER_TRANSPORT``."""
+
+    Channel = Channel

@@ -1,0 +1,1 @@
+"""The database that messages are stored in: its connection, its clock, its passing errors."""

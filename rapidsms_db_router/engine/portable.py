@@ -1,0 +1,248 @@
+"""The statements that every database understands."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.db import models, transaction
+from django.db.models import F
+from rapidsms.models import Connection
+
+from rapidsms_db_router.choices import Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias, connection, run, table
+from rapidsms_db_router.models import Batch, Message, Transmission
+from rapidsms_db_router.models.lease import lease
+from rapidsms_db_router.models.transmission import LONGEST_EXTERNAL_ID
+
+#: What makes a JSON list of a column, where there are no arrays.
+JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id)", "sqlite": "json_group_array(id)"}
+#: Rows that one CASE names.
+CASES = 200
+
+
+class Recipient(NamedTuple):
+    """One transmission of a claimed batch."""
+
+    id: int
+    connection_id: int
+    identity: str
+    attempts: int
+
+
+class Portable:
+    """Statements in the words of Django's ORM, or of plain SQL."""
+
+    # Inbound
+
+    def claim_inbound(self, message_id: int, token: uuid.UUID) -> Message | None:
+        """Claim an inbound message that is Q and unclaimed; it stays Q.
+
+        :returns: the message with its transmissions, their connections, backends and contacts
+            prefetched; ``None`` if it is gone, processed, or claimed by another.
+        """
+        claimed = run(self.claim_inbound_sql(), **self.claim_inbound_values(message_id, token))
+        if not claimed:
+            return None
+        rows = Transmission.objects.select_related("connection__backend", "connection__contact")
+        ordered = models.Prefetch("transmissions", rows.order_by("pk"))
+        return Message.objects.prefetch_related(ordered).filter(pk=message_id).first()
+
+    def claim_inbound_sql(self) -> str:
+        """Return the statement that claims an inbound message."""
+        return (
+            f"UPDATE {table(Message)} SET claim_token = %(token)s, recover_at = %(recover_at)s,"
+            " publishes = 0, attempts = attempts + 1, updated = %(moment)s"
+            " WHERE id = %(message_id)s AND direction = 'I' AND status = 'Q'"
+            " AND claim_token IS NULL"
+        )
+
+    def claim_inbound_values(self, message_id: int, token: uuid.UUID) -> dict[str, Any]:
+        """Return the values of that statement."""
+        return {
+            "message_id": message_id,
+            "token": token,
+            "recover_at": lease(),
+            "moment": now(),
+        }
+
+    def finish_inbound(
+        self, message_id: int, token: uuid.UUID | None, status: Status, error: str = ""
+    ) -> bool:
+        """Move an inbound message and its transmissions from Q to ``status``.
+
+        :param token: the claim under which it is held; ``None``: it is unclaimed.
+        :param status: R, or E with the ``error``.
+        :returns: ``False`` if the claim was lost; then nothing changed.
+        """
+        held = "claim_token IS NULL" if token is None else "claim_token = %(token)s"
+        values = {"message_id": message_id, "status": status.value, "moment": now()}
+        finished = run(
+            f"UPDATE {table(Message)} SET status = %(status)s, claim_token = NULL,"
+            " recover_at = NULL, error = %(error)s, updated = %(moment)s"
+            f" WHERE id = %(message_id)s AND {held} AND status = 'Q'",
+            token=token,
+            error=error,
+            **values,
+        )
+        if finished:
+            run(
+                f"UPDATE {table(Transmission)} SET status = %(status)s, updated = %(moment)s"
+                " WHERE message_id = %(message_id)s",
+                **values,
+            )
+        return bool(finished)
+
+    # Storing
+
+    def insert(
+        self, message: Message, connections: Collection[Connection], batch: Batch | None
+    ) -> list[Recipient]:
+        """Insert a message with a transmission, Q, for each connection, and their batch if any.
+
+        :param message: not saved yet; it is saved afterwards.
+        :param connections: each once, at least one.
+        :param batch: one for all of them, whose message and transmissions are filled in here.
+        """
+        with transaction.atomic(using=alias()):
+            message.save(force_insert=True)
+            rows = Transmission.objects.bulk_create(
+                Transmission(message=message, connection=each) for each in connections
+            )
+            if batch is not None:
+                batch.message, batch.transmission_ids = message, [row.pk for row in rows]
+                batch.save(force_insert=True)
+        return [Recipient(row.pk, row.connection_id, row.connection.identity, 0) for row in rows]
+
+    def batches_sql(self, most: str, rows: str) -> str:
+        """Return the query that cuts transmissions into batches.
+
+        :param most: an SQL expression: the most transmissions in a batch.
+        :param rows: FROM and WHERE of the transmissions ``t`` and their connections ``c``.
+        :returns: a SELECT of ``backend_id``, ``number`` and ``ids``, a JSON list.
+        """
+        return (
+            f"SELECT backend_id, number, {JSON_LISTS[connection().vendor]} AS ids"
+            " FROM (SELECT placed.id, placed.backend_id,"
+            " (placed.place - placed.place %% placed.most) / placed.most AS number"
+            " FROM (SELECT t.id, c.backend_id, ROW_NUMBER() OVER"
+            f" (PARTITION BY c.backend_id ORDER BY t.id) - 1 AS place, {most} AS most"
+            f" FROM {rows}) placed) numbered GROUP BY backend_id, number"
+        )
+
+    # Sending
+
+    def claim_batches(
+        self, backend_id: int, token: uuid.UUID, most: int, only: Collection[int] | None = None
+    ) -> list[Batch]:
+        """Claim the next batches of a backend, in the order of the queue.
+
+        What another process is just claiming is left out, not waited for.
+
+        :param most: how many.
+        :param only: primary keys, if no others may be claimed.
+        """
+        with transaction.atomic(using=alias()):
+            # the lock of this statement, where SELECT FOR UPDATE does not exist
+            free = Batch.objects.claimable().filter(backend=backend_id)
+            if only is not None:
+                free = free.filter(pk__in=only)
+            skips = connection().features.has_select_for_update_skip_locked
+            free = free.order_by("position", "pk").select_for_update(skip_locked=skips)
+            batches = list(free[:most])
+            claimed = []
+            for batch in batches:
+                row = Batch.objects.filter(pk=batch.pk, claim_token=None)
+                if row.update(claim_token=token, recover_at=lease()):
+                    batch.claim_token = token
+                    claimed.append(batch)
+        return claimed
+
+    def hold(self, batches: Mapping[int, uuid.UUID]) -> set[int]:
+        """Lock claimed batches until the transaction ends.
+
+        :param batches: claim tokens by primary key.
+        :returns: those whose claim still counts: recovery may have ended it.
+        """
+        rows = Batch.objects.filter(pk__in=batches, claim_token__in=set(batches.values()))
+        # by a write, which also renews the lease
+        rows.update(recover_at=lease())
+        return set(rows.values_list("pk", flat=True))
+
+    def renew(self, batches: Mapping[int, uuid.UUID]) -> None:
+        """Renew the leases of claimed batches: one statement for all of them."""
+        rows = Batch.objects.filter(pk__in=batches, claim_token__in=set(batches.values()))
+        rows.update(recover_at=lease())
+
+    def recipients(self, ids: Sequence[int]) -> list[Recipient]:
+        """Return the transmissions of claimed batches that are Q, in no order."""
+        rows = Transmission.objects.filter(pk__in=ids, status=Status.QUEUED)
+        columns = rows.values_list("pk", "connection_id", "connection__identity", "attempts")
+        return [Recipient(*row) for row in columns]
+
+    def requeue_errored(self, ids: Sequence[int]) -> int:
+        """Move those of ``ids`` that will be tried again from E to Q; return how many moved."""
+        rows = Transmission.objects.filter(pk__in=ids, status=Status.ERRORED)
+        return rows.filter(next_try__isnull=False).update(
+            status=Status.QUEUED, next_try=None, updated=now()
+        )
+
+    def mark_processing(self, ids: Sequence[int]) -> set[int]:
+        """Move those of ``ids`` that are Q to P, which counts as a try; return which moved."""
+        queued = Transmission.objects.filter(pk__in=ids, status=Status.QUEUED)
+        moved = set(queued.select_for_update().values_list("pk", flat=True))
+        Transmission.objects.filter(pk__in=moved).update(
+            status=Status.PROCESSING, attempts=F("attempts") + 1, updated=now()
+        )
+        return moved
+
+    def mark_sent(self, ids: Sequence[int], moment: datetime.datetime) -> int:
+        """Move those of ``ids`` that are P to S; return how many moved.
+
+        From Q, too: recovery may have requeued what a slow sender has sent after all.
+        """
+        unsent = (Status.PROCESSING, Status.QUEUED)
+        return Transmission.objects.filter(pk__in=ids, status__in=unsent).update(
+            status=Status.SENT, sent=moment, error="", updated=moment
+        )
+
+    def note_external_ids(self, external_ids: Mapping[int, str]) -> None:
+        """Keep the gateway's own ids of transmissions, by primary key."""
+        column: models.CharField = models.CharField(max_length=LONGEST_EXTERNAL_ID)
+        items = list(external_ids.items())
+        for start in range(0, len(items), CASES):
+            some = dict(items[start : start + CASES])
+            cases = [models.When(pk=pk, then=models.Value(said)) for pk, said in some.items()]
+            Transmission.objects.filter(pk__in=some).update(
+                external_id=models.Case(*cases, output_field=column)
+            )
+
+    def mark_errored(
+        self, ids: Sequence[int], error: str, next_try: datetime.datetime | None
+    ) -> int:
+        """Move those of ``ids`` that are P to E; return how many moved.
+
+        :param error: the reason, for the admin.
+        :param next_try: when they will be tried again; ``None``: they are given up.
+        """
+        return self._processing(ids).update(
+            status=Status.ERRORED, error=error, next_try=next_try, updated=now()
+        )
+
+    def requeue(self, ids: Sequence[int], *, counted: bool = False) -> int:
+        """Move those of ``ids`` that are P back to Q; return how many moved.
+
+        :param counted: whether their last try counts.
+        """
+        attempts = F("attempts") - (0 if counted else 1)
+        return self._processing(ids).update(status=Status.QUEUED, attempts=attempts, updated=now())
+
+    def delete_batches(self, ids: Collection[int]) -> None:
+        """Delete batches that the caller holds: nothing of them is left to be sent."""
+        Batch.objects.filter(pk__in=ids)._raw_delete(alias())
+
+    def _processing(self, ids: Iterable[int]) -> models.QuerySet[Transmission]:
+        return Transmission.objects.filter(pk__in=ids, status=Status.PROCESSING)

@@ -1,0 +1,1 @@
+"""Running the apps on a stored inbound message."""

@@ -1,0 +1,148 @@
+"""Running the apps on a stored inbound message, and storing their replies with its end."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol
+
+from django.db import transaction
+
+from rapidsms_db_router import conf, signals
+from rapidsms_db_router.choices import Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.text import describe, storable
+from rapidsms_db_router.db.transient import insist, is_transient
+from rapidsms_db_router.engine import engine
+from rapidsms_db_router.errors import NoRecipients
+from rapidsms_db_router.models import Message
+from rapidsms_db_router.outbound.outbox import Outbox
+from rapidsms_db_router.worker.leases import renewed
+
+logger = logging.getLogger(__name__)
+
+
+class ClaimLost(Exception):
+    """Another process has taken over what this one was working on."""
+
+
+class Router(Protocol):
+    """What this module asks of a router."""
+
+    def create_message_from_dbm(
+        self, dbm: Message, fields: dict[str, Any] | None = None, fetch_connections: bool = True
+    ) -> Any: ...
+
+    def process_incoming(self, msg: Any) -> None: ...
+
+
+class Processing:
+    """One inbound message while the apps run on it; RapidSMS's message object carries it.
+
+    :param message: the message, claimed.
+    :param token: the claim.
+    :param outbox: where the replies go.
+    """
+
+    def __init__(self, message: Message, token: uuid.UUID | None, outbox: Outbox) -> None:
+        self.message = message
+        self.token = token
+        self.outbox = outbox
+
+    @contextmanager
+    def storing(self) -> Iterator[Outbox]:
+        """Store in one transaction that the message is R and, in the body, its replies.
+
+        :raises ClaimLost: if another process has taken the message over; nothing is stored then.
+        """
+        with transaction.atomic(using=alias()):
+            # first, since on SQLite a transaction that reads before it writes may be refused
+            if self.token is not None:
+                _finish(self.message, self.token, Status.RECEIVED)
+            yield self.outbox
+        self.outbox.flush()
+
+
+def process_inbound(
+    router: Router, message_id: int, outbox: Outbox, fields: dict[str, Any] | None = None
+) -> None:
+    """Run the apps on a stored inbound message and store their replies; it ends R or E.
+
+    Ends quietly if the message is gone, processed, or claimed by another.
+
+    :param router: whose ``process_incoming`` does the work.
+    :param outbox: where the replies go.
+    :param fields: used where the stored message has none.
+    """
+    token = uuid.uuid4()
+    message = engine().claim_inbound(message_id, token)
+    if message is None:
+        logger.info("message_not_claimed message=%s", message_id)
+        return
+    if message.attempts > conf.max_retries() + 1:
+        _give_up(message, token)
+        return
+    try:
+        with renewed(message.pk, token):
+            _run_apps(router, Processing(message, token, outbox), fields)
+    except ClaimLost:
+        logger.warning("claim_lost message=%s", message_id)
+        return
+    except Exception as exc:
+        if is_transient(exc) and message.attempts <= conf.max_retries():
+            _release(message, token)
+            return
+        if not _store_error(message, token, exc):
+            raise
+    signals.tell(signals.message_processed, sender=Message, message=message)
+
+
+def _run_apps(router: Router, processing: Processing, fields: dict[str, Any] | None) -> None:
+    message = processing.message
+    msg = router.create_message_from_dbm(message, message.fields or fields)
+    if not msg.connections:
+        raise NoRecipients("no connection left: deleted before the apps could run")
+    msg.processing = processing
+    # the claim is committed before: however often the worker dies, the start is counted
+    with transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext():
+        router.process_incoming(msg)
+    logger.info("message_received message=%s", message.pk)
+
+
+def _release(message: Message, token: uuid.UUID) -> None:
+    """Release a message that could not be processed in passing; recovery has it soon."""
+    logger.warning("message_released message=%s", message.pk)
+    held = Message.objects.filter(pk=message.pk, status=Status.QUEUED, claim_token=token)
+    insist(lambda: held.update(claim_token=None, recover_at=now()))
+
+
+def _give_up(message: Message, token: uuid.UUID) -> None:
+    """End a message whose workers have died each time."""
+    starts = message.attempts - 1
+    logger.error("message_given_up message=%s starts=%s", message.pk, starts)
+    with transaction.atomic(using=alias()):
+        _finish(message, token, Status.ERRORED, f"worker died {starts} times")
+    signals.tell(signals.message_processed, sender=Message, message=message)
+
+
+def _store_error(message: Message, token: uuid.UUID, exc: Exception) -> bool:
+    """Store that an app raised; return ``False`` if the claim was lost."""
+    logger.error("message_errored message=%s error=%s", message.pk, type(exc).__name__)
+    logger.debug("message_errored message=%s", message.pk, exc_info=exc)
+    error = describe(exc) + "\n\n" + "".join(traceback.format_exception(exc))
+    try:
+        with transaction.atomic(using=alias()):
+            _finish(message, token, Status.ERRORED, storable(error))
+    except ClaimLost:
+        return False
+    return True
+
+
+def _finish(message: Message, token: uuid.UUID, status: Status, error: str = "") -> None:
+    if not engine().finish_inbound(message.pk, token, status, error):
+        raise ClaimLost
+    message.status, message.error = status, error

@@ -1,0 +1,129 @@
+"""What a sender may do with a backend for the next quarter of a second: one locked look."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rapidsms.models import Backend
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.limits import circuit
+from rapidsms_db_router.limits.circuit import Circuit, Outage
+from rapidsms_db_router.limits.rate import HORIZON, grant
+from rapidsms_db_router.limits.slots import lease_slots
+from rapidsms_db_router.models import BackendState
+
+#: How long a permit counts, in seconds: so soon a pause takes effect everywhere.
+VALID = 0.25
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a sender could do with a backend now, were there no limits."""
+
+    #: Calls it could have in flight.
+    calls: int
+    #: Segments of the messages it has to send, and of the next call.
+    segments: int
+    next_segments: int
+    #: Calls it has in flight, and threads that did not keep their deadline.
+    in_flight: int
+    abandoned: int
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What it may do."""
+
+    #: Calls it may have in flight at once.
+    slots: int = 0
+    #: Whether the one call it may make is the trial of a half-open circuit.
+    trial: bool = False
+    #: Why it may make none, if a pause or the circuit is the reason.
+    blocked: bool = False
+    #: Whether a success has to be written down.
+    failing: bool = False
+    #: From when to when the rate is granted, in seconds from now, if it is.
+    grant: tuple[float, float] | None = None
+    #: In how many seconds to ask again, if sooner or later than usual.
+    ask_in: float = VALID
+
+
+def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: bool) -> Permit:
+    """Return what a sender may do; the caller has begun a transaction.
+
+    :param sender: the sender.
+    :param demand: what it could do.
+    :param wants_grant: whether it needs more of the rate.
+    """
+    state = BackendState.objects.lock(backend.pk)
+    moment = now()
+    slots = lease_slots(
+        backend.pk,
+        sender,
+        slots=conf.concurrency(backend.name),
+        wanted=0 if state.paused else demand.calls,
+        in_flight=demand.in_flight,
+        abandoned=demand.abandoned,
+        moment=moment,
+    )
+    if state.paused:
+        return Permit(blocked=True, ask_in=float("inf"))
+    found = circuit.state_of(state, moment)
+    if found is Circuit.OPEN:
+        seconds = (state.open_until - moment).total_seconds()  # type: ignore[operator]
+        return Permit(blocked=True, failing=True, ask_in=seconds)
+    granted, wait = None, VALID
+    rate = conf.rate(backend.name)
+    if rate is not None and wants_grant and slots and demand.next_segments:
+        granted = grant(state.granted_until, moment, rate, demand.segments, demand.next_segments)
+        if granted is not None:
+            state.granted_until = granted[1]
+            state.save(update_fields=("granted_until",))
+        elif state.granted_until is not None:
+            wait = (state.granted_until - moment).total_seconds() - HORIZON
+    trial = found is Circuit.HALF_OPEN
+    return Permit(
+        slots=min(slots, 1) if trial else slots,
+        trial=trial,
+        failing=bool(state.failures or state.failed_ids or trial),
+        grant=granted and _seconds(granted, moment),
+        ask_in=max(wait, 0.01) if slots and not trial else 0.05,
+    )
+
+
+def begin_trial(backend: Backend) -> None:
+    """Have the trial of a half-open circuit be the sender's that has just asked."""
+    state = BackendState.objects.lock(backend.pk)
+    circuit.begin_trial(state, backend.name, now())
+    state.save(update_fields=("open_until",))
+
+
+def record(backend: Backend, outages: Iterable[tuple[Outage | None, bool]]) -> bool:
+    """Tell a backend's circuit breaker how calls have ended.
+
+    :param outages: of each call the outage that it met, if it met one, and whether it was a trial.
+    :returns: whether that changed anything.
+    """
+    state = BackendState.objects.lock(backend.pk)
+    changed = False
+    for outage, trial in outages:
+        if outage is None:
+            changed |= circuit.record_response(state)
+        else:
+            circuit.record_outage(state, outage, now(), trial=trial)
+            changed = True
+    if changed:
+        state.save()
+    return changed
+
+
+def _seconds(
+    granted: tuple[datetime.datetime, datetime.datetime], moment: datetime.datetime
+) -> tuple[float, float]:
+    start, end = granted
+    return (start - moment).total_seconds(), (end - moment).total_seconds()

@@ -1,0 +1,69 @@
+"""The rate of a backend: a generic cell rate algorithm (GCRA, ITU-T I.371) that grants in advance.
+
+A backend's state holds the moment up to which its rate is granted. A sender is granted the
+segments of about a quarter of a second and spaces its own calls within its grant, so that no call
+needs a statement of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+#: A grant holds the segments of this many seconds, and at least those of one call.
+GRANT = 0.25
+#: A grant begins no later than this, in seconds: it must not outlive the sender that asked.
+HORIZON = 0.25
+#: Segments that were not sent in time may still be sent this many seconds later: in no second are
+#: more than 1.1 times the rate sent.
+LATE = 0.1
+
+
+@dataclass
+class Grant:
+    """Segments that a sender may send, evenly from a moment on.
+
+    Moments are those of the sender's own monotonic clock, in seconds.
+    """
+
+    #: When the next call may be made.
+    next_at: float
+    #: When the grant ends.
+    until: float
+    #: Segments a second.
+    rate: float
+
+    def is_over(self, moment: float) -> bool:
+        """Return whether no call can be made by it any more."""
+        return self.next_at >= self.until or moment > self.until + LATE
+
+    def allows(self, moment: float) -> bool:
+        """Return whether a call may be made now."""
+        return self.next_at <= moment and not self.is_over(moment)
+
+    def spend(self, segments: int, moment: float) -> None:
+        """Count a call."""
+        self.next_at = max(self.next_at, moment - LATE) + segments / self.rate
+
+
+def grant(
+    granted_until: datetime.datetime | None,
+    moment: datetime.datetime,
+    rate: float,
+    segments: int,
+    first: int,
+) -> tuple[datetime.datetime, datetime.datetime] | None:
+    """Return from when to when a backend's rate is granted to a sender.
+
+    :param granted_until: up to when it is granted already.
+    :param moment: now.
+    :param rate: segments a second.
+    :param segments: segments that the sender has to send.
+    :param first: segments of its next call, which must fit.
+    :returns: ``None`` if the next free moment is too far ahead.
+    """
+    start = max(granted_until or moment, moment)
+    if (start - moment).total_seconds() > HORIZON:
+        return None
+    most = max(first, min(segments, int(rate * GRANT)))
+    return start, start + datetime.timedelta(seconds=most / rate)

@@ -1,0 +1,77 @@
+"""The concurrency of a backend: slots, of which each sender leases some.
+
+A slot is one call in flight. The senders of all workers together lease no more slots than the
+backend has; each leases its fair share (max-min fairness), and what others leave over.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+
+from rapidsms_db_router.models import SlotLease
+
+#: A lease that is not renewed for this many seconds has ended: its sender is gone.
+LEASE = datetime.timedelta(seconds=10)
+
+
+def fair_share(slots: int, wanted: int, others: Sequence[int]) -> int:
+    """Return how many slots a sender may lease in the end.
+
+    :param slots: how many there are.
+    :param wanted: how many it wants.
+    :param others: how many each other sender wants.
+    :returns: max-min fair: no sender with more could give a slot to one with less.
+    """
+    left, senders = slots, len(others) + 1
+    for want in sorted(others):
+        if want * senders > left:
+            break
+        left -= want
+        senders -= 1
+    return min(wanted, max(1, left // senders))
+
+
+def lease_slots(
+    backend_id: int,
+    sender: uuid.UUID,
+    *,
+    slots: int,
+    wanted: int,
+    in_flight: int,
+    abandoned: int,
+    moment: datetime.datetime,
+) -> int:
+    """Lease a sender its share of the slots of a backend, whose state the caller has locked.
+
+    :param slots: how many the backend has.
+    :param wanted: how many calls the sender could have in flight.
+    :param in_flight: how many it has.
+    :param abandoned: threads that did not keep their deadline.
+    :returns: how many it may have in flight. Slots of calls in flight are not taken away.
+    """
+    leases = SlotLease.objects.filter(backend=backend_id)
+    others = list(leases.exclude(sender=sender).filter(expires_at__gt=moment))
+    share = fair_share(slots, wanted, [other.wanted for other in others])
+    free = slots - sum(max(other.slots, other.in_flight) for other in others)
+    leased = max(min(share, free), 0)
+    values = {
+        "slots": leased,
+        "wanted": wanted,
+        "in_flight": in_flight,
+        "abandoned": abandoned,
+        "expires_at": moment + LEASE,
+    }
+    mine = leases.filter(sender=sender)
+    if not wanted and not in_flight and not abandoned:
+        mine.delete()
+    elif not mine.update(**values):
+        leases.filter(expires_at__lte=moment).delete()
+        SlotLease.objects.create(backend_id=backend_id, sender=sender, **values)
+    return leased
+
+
+def release_slots(backend_id: int, sender: uuid.UUID) -> None:
+    """Give back all slots of a sender, which has nothing more to send to a backend."""
+    SlotLease.objects.filter(backend=backend_id, sender=sender).delete()

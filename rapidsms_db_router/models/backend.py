@@ -1,0 +1,93 @@
+"""What all workers have to know of a backend."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from rapidsms.models import Backend
+
+from rapidsms_db_router.db.clock import now
+
+
+class BackendStateQuerySet(models.QuerySet["BackendState"]):
+    """The states of backends, of which a worker locks one before it decides by it."""
+
+    def lock(self, backend_id: int) -> BackendState:
+        """Let no other process decide about a backend until the surrounding transaction has ended.
+
+        :returns: the backend's state, which is made if there is none.
+        """
+        states = self.filter(backend=backend_id)
+        # by a write: SELECT FOR UPDATE does not exist on SQLite
+        if not states.update(locked=now()):
+            self.get_or_create(backend_id=backend_id)
+            states.update(locked=now())
+        return states.get()
+
+
+class BackendState(models.Model):
+    """Whether a backend may be called now: its pause, its circuit breaker and its rate.
+
+    Whatever decides by it, or changes it, locks it first.
+    """
+
+    #: The backend.
+    backend = models.OneToOneField(Backend, related_name="router_state", on_delete=models.CASCADE)
+    #: When it was last locked.
+    locked = models.DateTimeField(default=now)
+    #: Whether an operator wants nothing to be sent to it.
+    paused = models.BooleanField(default=False)
+    #: How many calls in a row failed by the gateway's fault.
+    failures = models.PositiveIntegerField(default=0)
+    #: Transmissions that an account or URL error has met in a row, each once.
+    failed_ids = models.JSONField(default=list)
+    #: Until when the circuit is open; it is half-open afterwards. ``None``: it is closed.
+    open_until = models.DateTimeField(null=True)
+    #: Since when the circuit is not closed.
+    opened_at = models.DateTimeField(null=True)
+    #: Why, in one line.
+    reason = models.TextField(blank=True)
+    #: The theoretical arrival time of the next segment (GCRA): up to then the rate is granted.
+    granted_until = models.DateTimeField(null=True)
+
+    objects = BackendStateQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.backend_id}: {'paused' if self.paused else 'not paused'}"
+
+
+class SlotLease(models.Model):
+    """How many calls of a backend one sender may have in flight, for as long as its lease counts."""
+
+    #: The backend.
+    backend = models.ForeignKey(Backend, related_name="+", on_delete=models.CASCADE)
+    #: The sender: one in each worker process.
+    sender = models.UUIDField(default=uuid.uuid4)
+    #: Calls that it may have in flight at once.
+    slots = models.PositiveIntegerField(default=0)
+    #: Calls that it could have in flight now, were there no limit.
+    wanted = models.PositiveIntegerField(default=0)
+    #: Calls that it has in flight.
+    in_flight = models.PositiveIntegerField(default=0)
+    #: Threads of calls that did not keep their deadline and have not returned yet.
+    abandoned = models.PositiveIntegerField(default=0)
+    #: When the lease ends, unless it is renewed.
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("backend", "sender"), name="one_lease_a_sender"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.backend_id}: {self.slots} slots"
+
+
+class Gateway(Backend):
+    """A backend, as operators see it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "backend"
+        permissions = (("pause_backend", "Can pause and resume a backend"),)

@@ -1,0 +1,207 @@
+"""The status of an outbound message: the only module that writes it after it is stored.
+
+A status follows from the statuses of the message's transmissions. To count those of a million
+recipients takes long, so each function says when it counts.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from django.db import models, transaction
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.clock import now
+
+if TYPE_CHECKING:
+    from rapidsms_db_router.models.message import Message, MessageQuerySet
+
+NO_RECIPIENTS = "no recipients"
+#: The error of a message that is not done yet; settling counts how many there are.
+SOME_ERRORED = "some transmissions errored"
+#: The statuses of this many transmissions can be counted after every report.
+COUNTABLE = 1000
+#: Transmissions of one message are stored together: most often the next is no further away.
+NEAR = 1000
+
+
+def derive(direction: str, letters: Collection[str]) -> Status:
+    """Return the status of a message from those of its transmissions.
+
+    Outbound: E if any transmission is E, else P if any is neither S nor D, else S if any is S,
+    else D; without transmissions E. Inbound: E if any is E, else Q until all are R.
+
+    :param letters: the statuses of its transmissions, each at least once.
+    """
+    found = set(letters)
+    if Status.ERRORED in found:
+        return Status.ERRORED
+    if direction == Direction.INCOMING:
+        return Status.RECEIVED if found <= {Status.RECEIVED} else Status.QUEUED
+    if not found:
+        return Status.ERRORED
+    if not found <= {Status.SENT, Status.DELIVERED}:
+        return Status.PROCESSING
+    return Status.SENT if Status.SENT in found else Status.DELIVERED
+
+
+def current(message: Message) -> Status:
+    """Return the status that :func:`settle` would store; counts."""
+    return derive(message.direction, _counts(message)[0].keys())
+
+
+def settle(message: Message) -> str:
+    """Bring a message's status up to date, and return its letter; counts.
+
+    Two senders that finish together cannot leave the message behind: the row is locked first. The
+    transmissions are read by a later statement, which sees all that was committed before the lock
+    was had.
+    """
+    rows = _rows(message)
+    with transaction.atomic(using=message._state.db):
+        # Locked by a write: SELECT FOR UPDATE does not exist on SQLite, where a transaction that
+        # reads before it writes may be refused.
+        message.updated = now()
+        if not rows.update(updated=message.updated):
+            return message.status  # deleted meanwhile
+        counts, given_up = _counts(message)
+        message.status = derive(message.direction, counts.keys())
+        if message.direction == Direction.OUTGOING:
+            message.refresh_from_db(fields=("sent", "delivered"))
+            message.error, message.given_up = _error(counts), given_up
+            # each date is that of the first time, whatever is reported later
+            if message.status in (Status.SENT, Status.DELIVERED):
+                message.sent = message.sent or message.updated
+            if message.status == Status.DELIVERED:
+                message.delivered = message.delivered or message.updated
+        columns = ("status", "error", "sent", "delivered", "given_up")
+        written = {column: getattr(message, column) for column in columns}
+        pending = counts.keys() & {Status.QUEUED, Status.PROCESSING}
+        if not pending and not message.batches.exists():
+            written["recover_at"] = message.recover_at = None
+        rows.update(**written)
+    return message.status
+
+
+def settle_unless_pending(message: Message) -> None:
+    """Like :func:`settle`, where no batch of the message is left; else nothing is counted.
+
+    Of two batches that end at the same time, the later one sees no other: a sender calls this after
+    it has committed the end of its own.
+    """
+    if not message.batches.exists():
+        settle(message)
+
+
+def mark_queued(messages: MessageQuerySet) -> int:
+    """Move outbound messages from P back to Q: they are stored, and no worker knows of them."""
+    return messages.filter(status=Status.PROCESSING).update(status=Status.QUEUED)
+
+
+def mark_processing(messages: MessageQuerySet) -> int:
+    """Move outbound messages from Q to P: a sender has claimed a batch of theirs."""
+    return messages.filter(status=Status.QUEUED).update(status=Status.PROCESSING)
+
+
+def mark_sent(messages: MessageQuerySet, moment: datetime.datetime) -> int:
+    """Move outbound messages, whose transmissions are all known to be S, to S; return how many.
+
+    What a report or an error has moved first is left alone.
+    """
+    under_way = messages.filter(status__in=(Status.QUEUED, Status.PROCESSING))
+    return under_way.update(
+        status=Status.SENT, sent=moment, updated=moment, error="", recover_at=None
+    )
+
+
+def mark_errored(messages: MessageQuerySet, *, given_up: bool) -> None:
+    """Move outbound messages to E: a transmission of theirs has just become E.
+
+    :param given_up: whether no try of that transmission follows.
+    """
+    if given_up:
+        messages.filter(given_up=False).update(given_up=True)
+    messages.exclude(status=Status.ERRORED).update(
+        status=Status.ERRORED, error=SOME_ERRORED, updated=now()
+    )
+
+
+def clear_errors(message: Message) -> None:
+    """Move a message from E to P if none of its transmissions is E: they are being tried again."""
+    rows = _rows(message).filter(status=Status.ERRORED)
+    with transaction.atomic(using=message._state.db):
+        # locked first, as in settle()
+        if not rows.update(updated=now()) or message.batches.filter(errored=True).exists():
+            return
+        rows.filter(given_up=False).update(status=Status.PROCESSING, error="")
+
+
+def follow_delivered(message: Message, ids: Collection[int]) -> None:
+    """Bring the status up to date after some transmissions were delivered.
+
+    The message remembers its first transmission that is not delivered. Only a report about that
+    transmission has the next one looked for: in all, each transmission is looked at once.
+
+    :param ids: primary keys of those that were delivered.
+    """
+    rows = _rows(message)
+    with transaction.atomic(using=message._state.db):
+        if not rows.update(updated=now()):  # locked, as in settle()
+            return
+        known = rows.values_list("undelivered", flat=True)[0]
+        if known is not None and known not in ids:
+            return
+        following = _undelivered_after(message, known)
+        rows.update(undelivered=following)
+        if following is None:
+            settle(message)
+
+
+def follow_moved(message: Message) -> None:
+    """Bring the status up to date after a report moved a transmission.
+
+    At once up to :data:`COUNTABLE` transmissions; of more, recovery counts soon how many are E.
+    """
+    letters = list(message.transmissions.order_by().values_list("status")[: COUNTABLE + 1])
+    if len(letters) <= COUNTABLE:
+        settle(message)
+        return
+    soon = now() + datetime.timedelta(seconds=conf.recovery_interval())
+    rows = _rows(message)
+    rows.filter(recover_at__isnull=True).update(recover_at=soon)
+    if message.transmissions.filter(status=Status.ERRORED).exists():
+        mark_errored(rows, given_up=True)
+
+
+def _rows(message: Message) -> MessageQuerySet:
+    rows: MessageQuerySet = type(message)._base_manager.filter(pk=message.pk)  # type: ignore[assignment]
+    return rows
+
+
+def _counts(message: Message) -> tuple[dict[str, int], bool]:
+    """Return how many transmissions have each status, and whether any was given up."""
+    final = models.Q(status=Status.ERRORED, next_try__isnull=True)
+    rows = message.transmissions.order_by().values_list("status")
+    counted = list(rows.annotate(n=models.Count("pk"), of=models.Count("pk", filter=final)))
+    return {status: n for status, n, _ in counted}, any(given_up for *_, given_up in counted)
+
+
+def _error(counts: dict[str, int]) -> str:
+    if not counts:
+        return NO_RECIPIENTS
+    errored = counts.get(Status.ERRORED, 0)
+    return f"{errored} of {sum(counts.values())} transmissions errored" if errored else ""
+
+
+def _undelivered_after(message: Message, pk: int | None) -> int | None:
+    """Return the first of its transmissions after one that is not delivered, if any."""
+    rest = message.transmissions.exclude(status=Status.DELIVERED).values_list("pk", flat=True)
+    if pk is not None:
+        near = rest.filter(pk__gt=pk, pk__lte=pk + NEAR).order_by("pk").first()
+        if near is not None:
+            return near
+    # By an expression: by the key itself databases walk along that of the whole table.
+    return rest.filter(pk__gt=pk or 0).order_by(models.F("pk") + 0).first()

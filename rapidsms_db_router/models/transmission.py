@@ -1,0 +1,155 @@
+"""Transmissions: one message from or to one connection."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from itertools import groupby, islice
+from typing import NamedTuple
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Coalesce
+from rapidsms.models import Connection
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.choices import Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models.indexes import PartialIndex
+from rapidsms_db_router.models.message import Message
+
+#: The width of the column of a transmission's external id.
+LONGEST_EXTERNAL_ID = 255
+
+#: What is not being sent, and will be.
+PENDING = Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__isnull=False)
+
+
+class Group(NamedTuple):
+    """Transmissions to one backend."""
+
+    backend_id: int
+    backend_name: str
+    ids: list[int]
+
+
+class TransmissionQuerySet(models.QuerySet["Transmission"]):
+    """Transmissions, and the moves of outbound ones that no sender makes.
+
+    Each move is one compare-and-set: an UPDATE that names the status it leaves. Of two processes
+    that try the same move, one changes the rows and the other changes none.
+    """
+
+    def discard(self, reason: str) -> int:
+        """Give up what is not being sent and would be: from Q, and E with a date, to E.
+
+        :param reason: why.
+        :returns: how many moved.
+        """
+        return self.filter(PENDING).update(
+            status=Status.ERRORED, error=reason, next_try=None, updated=now()
+        )
+
+    def deliver(self, moment: datetime.datetime) -> int:
+        """Move what a gateway says is delivered from wherever it is to D, where it stays.
+
+        :param moment: when it was delivered.
+        :returns: how many moved.
+        """
+        return self.exclude(status=Status.DELIVERED).update(
+            status=Status.DELIVERED,
+            next_try=None,
+            error="",
+            sent=Coalesce("sent", models.Value(moment)),
+            delivered=moment,
+            updated=now(),
+        )
+
+    def fail(self, reason: str) -> int:
+        """Move what a gateway says will not be delivered from P or S to E; return how many moved.
+
+        From Q and E too, where a try follows, unless none was made yet: then the report is not of
+        this try.
+        """
+        tried = Q(status__in=(Status.PROCESSING, Status.SENT)) | (PENDING & Q(attempts__gt=0))
+        return self.filter(tried).update(
+            status=Status.ERRORED, error=reason, next_try=None, updated=now()
+        )
+
+    def accept(self) -> int:
+        """Move what a gateway says it has from Q or E, where another try would follow, to S.
+
+        :returns: how many moved: those whose last try has an unknown outcome.
+        """
+        moment = now()
+        return self.filter(PENDING, attempts__gt=0).update(
+            status=Status.SENT, sent=moment, next_try=None, error="", updated=moment
+        )
+
+    def groups(
+        self, size: int | None = None, size_of: Callable[[str], int] = conf.call_size
+    ) -> Iterator[Group]:
+        """Divide these transmissions by backend, then into groups in the order of their ids.
+
+        :param size: most transmissions in a group; by default each backend's own.
+        :param size_of: what that is, by the backend's name.
+        :returns: the groups, from one query whatever their number.
+        """
+        backend = "connection__backend_id", "connection__backend__name"
+        rows = self.order_by(*backend, "pk").values_list(*backend, "pk").iterator(2000)
+        for (backend_id, name), group in groupby(rows, key=lambda row: row[:2]):
+            ids = (pk for *_, pk in group)
+            most = size or size_of(name)
+            while batch := list(islice(ids, most)):
+                yield Group(backend_id, name, batch)
+
+
+class Transmission(models.Model):
+    """One message from or to one connection."""
+
+    #: The message.
+    message = models.ForeignKey(
+        Message,
+        related_name="transmissions",
+        on_delete=models.CASCADE,
+        db_index=False,  # the unique constraint's index begins with it
+    )
+    #: From or to whom.
+    connection = models.ForeignKey(
+        Connection, related_name="transmissions", on_delete=models.CASCADE
+    )
+    #: How far it has come; see :class:`~rapidsms_db_router.choices.Status`.
+    status = models.CharField(max_length=1, choices=Status.choices, default=Status.QUEUED)
+    #: When it was stored.
+    date = models.DateTimeField(default=now, editable=False)
+    #: When its status was last written.
+    updated = models.DateTimeField(auto_now=True, null=True)
+    #: When the gateway accepted it.
+    sent = models.DateTimeField(null=True, blank=True)
+    #: When a delivery report said that it had arrived.
+    delivered = models.DateTimeField(null=True, blank=True)
+    #: Why the last try failed.
+    error = models.TextField(blank=True)
+    #: When an errored transmission will be tried again; ``None`` if it is given up.
+    next_try = models.DateTimeField(null=True, blank=True)
+    #: How many tries have counted: calls that failed by the gateway's fault do not.
+    attempts = models.PositiveIntegerField(default=0)
+    #: The gateway's own id of it, if the backend has returned one.
+    external_id = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
+
+    objects = TransmissionQuerySet.as_manager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("message", "connection"), name="one_transmission_a_connection"
+            ),
+        )
+        indexes = (
+            PartialIndex(
+                fields=("external_id",), null="external_id", name="transmission_by_external_id"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.get_status_display()}"

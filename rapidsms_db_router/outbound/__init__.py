@@ -1,0 +1,1 @@
+"""The sender: claims batches, calls backends in threads, writes down how the calls ended."""

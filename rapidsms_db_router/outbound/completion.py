@@ -1,0 +1,216 @@
+"""Writing down how calls ended."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rapidsms_db_router import backoff, conf, reports, signals
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.text import describe, storable
+from rapidsms_db_router.engine import Recipient, engine
+from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.outbound.calls import Call, Executor
+from rapidsms_db_router.outbound.response import Cause, Failure, SendResponse
+
+logger = logging.getLogger(__name__)
+
+#: Why a transmission of which nobody knows whether the gateway has it is given up.
+OUTCOME_UNKNOWN = "outcome unknown"
+
+
+@dataclass
+class Completion:
+    """What becomes of each recipient of one call that has ended."""
+
+    call: Call
+    response: SendResponse
+    #: Those that the gateway took.
+    sent: list[Recipient] = field(default_factory=list)
+    #: Those that are tried again at a date: E.
+    retried: list[Failure] = field(default_factory=list)
+    #: Those that are given up: E.
+    given_up: list[Failure] = field(default_factory=list)
+    #: Those that go back to Q; their try does not count.
+    requeued: list[Recipient] = field(default_factory=list)
+    #: Whether those are to be called again at once, in two halves.
+    divided: bool = False
+    #: In how many seconds what is tried again is due.
+    retry_in: float = 0.0
+    #: When that is; known once it is written down.
+    next_try: datetime.datetime | None = None
+
+    @property
+    def failed(self) -> list[Failure]:
+        """Return all recipients that are E now."""
+        return [*self.retried, *self.given_up]
+
+
+def decide(
+    call: Call, response: SendResponse, *, is_open: bool, divides: bool, at_once: bool = False
+) -> Completion:
+    """Return what follows from a response: a pure function, but for the jitter of the backoff.
+
+    :param is_open: whether the circuit of the backend is not closed after this call.
+    :param divides: whether a refused call may be divided.
+    :param at_once: whether what is tried again is due now.
+    """
+    done = Completion(call, response, sent=list(response.sent))
+    if response.is_divisible and divides:
+        done.requeued, done.divided = list(call.rows), True
+        return done
+    most = conf.max_retries(call.backend_name)
+    resend = conf.after_crash(call.backend_name) == conf.RESEND
+    for failure in response.failed:
+        if response.is_whole and _is_lines(failure.cause, is_open) and not at_once:
+            done.requeued.append(failure.row)
+        elif (
+            failure.is_permanent
+            or failure.row.attempts > most
+            or (failure.cause is Cause.UNKNOWN and not resend)
+        ):
+            done.given_up.append(failure)
+        else:
+            done.retried.append(failure)
+    attempts = max((f.row.attempts for f in done.retried), default=1)
+    if (done.retried or done.requeued) and not at_once:
+        wait = backoff.delay(attempts, conf.retry_backoff())
+        done.retry_in = max(wait, response.retry_after or 0.0)
+    return done
+
+
+def _is_lines(cause: Cause, is_open: bool) -> bool:
+    """Return whether a failed call is the line's fault, so that the try does not count."""
+    return cause in (Cause.NOT_CALLED, Cause.OUTAGE) or (cause is Cause.ACCOUNT and is_open)
+
+
+def reason_of(failure: Failure) -> str:
+    """Return why a recipient did not get the message, fit to be stored; not to be logged."""
+    text = describe(failure.error)
+    return storable(f"{OUTCOME_UNKNOWN}: {text}" if failure.cause is Cause.UNKNOWN else text)
+
+
+def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
+    """Store what became of the recipients of calls.
+
+    :param held: the batches that the sender still holds. Of others only successes are stored:
+        recovery has decided about the rest.
+    :returns: the messages of which not all that was sent could be marked, as when a report came
+        first.
+    """
+    moment, statements = now(), engine()
+    sent: list[int] = []
+    messages: set[int] = set()
+    external_ids: dict[int, str] = {}
+    requeued: list[int] = []
+    errored: dict[tuple[str, datetime.datetime | None], list[int]] = {}
+    for done in completions:
+        sent += (row.id for row in done.sent)
+        if done.sent:
+            messages.add(done.call.message.pk)
+        external_ids |= done.response.external_ids
+        if done.call.batch_id not in held:
+            continue
+        requeued += (row.id for row in done.requeued)
+        done.next_try = moment + datetime.timedelta(seconds=done.retry_in)
+        for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
+            for failure in failures:
+                errored.setdefault((reason_of(failure), date), []).append(failure.row.id)
+    if external_ids:
+        statements.note_external_ids(external_ids)
+    marked = statements.mark_sent(sent, moment) if sent else 0
+    if requeued:
+        statements.requeue(requeued)
+    for (reason, date), ids in errored.items():
+        statements.mark_errored(ids, reason, date)
+    return sorted(messages) if marked < len(sent) else []
+
+
+def follow_early_reports(completions: Iterable[Completion]) -> None:
+    """Follow the delivery reports that came before the ids they speak of; after the commit."""
+    for done in completions:
+        if done.response.external_ids:
+            reports.follow_early(done.response.external_ids, done.call.backend_name)
+
+
+def announce(completions: Iterable[Completion], executor: Executor) -> None:
+    """Log how calls ended, and tell the project's own code, in a thread of the executor."""
+    completions = list(completions)
+    sent: dict[int, tuple[Call, list[int]]] = {}
+    for done in completions:
+        if done.sent:
+            _, ids = sent.setdefault(done.call.batch_id, (done.call, []))
+            ids.extend(row.id for row in done.sent)
+    for call, ids in sent.values():
+        logger.info(
+            "batch_sent message=%s backend=%s rows=%s", call.message.pk, call.backend_id, len(ids)
+        )
+        _tell(executor, signals.transmissions_sent, call.message, call.backend_name, ids)
+    for done in completions:
+        if done.requeued:
+            _log_requeued(done)
+        for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
+            if failures:
+                _announce_errored(done, failures, date, executor)
+
+
+def _log_requeued(done: Completion) -> None:
+    logger.warning(
+        "batch_requeued message=%s backend=%s rows=%s",
+        done.call.message.pk,
+        done.call.backend_id,
+        len(done.requeued),
+    )
+
+
+def _announce_errored(
+    done: Completion,
+    failures: list[Failure],
+    next_try: datetime.datetime | None,
+    executor: Executor,
+) -> None:
+    call, first = done.call, failures[0]
+    logger.error(
+        "batch_errored message=%s backend=%s rows=%s error=%s next_try=%s",
+        call.message.pk,
+        call.backend_id,
+        len(failures),
+        type(first.error).__name__,
+        next_try and next_try.isoformat(timespec="seconds"),
+    )
+    logger.debug(
+        "batch_errored message=%s backend=%s",
+        call.message.pk,
+        call.backend_id,
+        exc_info=first.error,
+    )
+    by_reason: dict[str, list[int]] = {}
+    for failure in failures:
+        by_reason.setdefault(reason_of(failure), []).append(failure.row.id)
+    for reason, ids in by_reason.items():
+        told = {"error": reason, "next_try": next_try}
+        _tell(executor, signals.transmissions_errored, call.message, call.backend_name, ids, **told)
+
+
+def _tell(
+    executor: Executor,
+    signal: signals.Signal,
+    message: Message,
+    backend_name: str,
+    ids: list[int],
+    **told: object,
+) -> None:
+    if not signal.has_listeners(Transmission):
+        return
+    executor.run(
+        lambda: signals.tell(
+            signal,
+            sender=Transmission,
+            message=message,
+            backend_name=backend_name,
+            transmission_ids=ids,
+            **told,
+        )
+    )

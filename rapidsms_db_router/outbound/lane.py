@@ -1,0 +1,246 @@
+"""What one sender holds and does for one backend."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+
+from rapidsms.models import Backend
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.limits import segments
+from rapidsms_db_router.limits.permits import Demand, Permit
+from rapidsms_db_router.limits.rate import Grant
+from rapidsms_db_router.models import Message
+from rapidsms_db_router.models.message import has_expired
+from rapidsms_db_router.outbound.calls import Call
+from rapidsms_db_router.outbound.completion import Completion
+from rapidsms_db_router.outbound.held import HeldBatch
+
+#: Transmissions that become P in one step.
+MOST_ROWS = 1000
+#: Batches that are claimed in one step.
+MOST_CLAIMS = 8
+#: Threads of one backend that may be left behind in one process: then it is called no more.
+MOST_ABANDONED = 100
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of a backend, read once for each permit."""
+
+    call_size: int
+    claim_size: int
+    rate: float | None
+    timeout: float
+    concurrency: int
+
+    @classmethod
+    def of(cls, name: str) -> Options:
+        """Read them."""
+        concurrency = conf.concurrency(name)
+        if conf.is_local(name):
+            concurrency = min(concurrency, 1)  # of this process: no gateway is waited for
+        return cls(
+            call_size=conf.call_size(name),
+            claim_size=conf.claim_size(name),
+            rate=conf.rate(name),
+            timeout=conf.timeout(name),
+            concurrency=concurrency,
+        )
+
+
+@dataclass
+class Turn:
+    """What one step changes for one backend: remembered once it is committed."""
+
+    #: What is held, as it will be after the commit.
+    held: dict[int, HeldBatch] = field(default_factory=dict)
+    completions: list[Completion] = field(default_factory=list)
+    #: Batches that recovery has taken away.
+    lost: set[int] = field(default_factory=set)
+    claimed: list[HeldBatch] = field(default_factory=list)
+    #: Whether fewer batches were claimed than were asked for.
+    drained: bool = False
+    #: Calls to be started.
+    calls: list[Call] = field(default_factory=list)
+    #: Batches that are over, or are given back.
+    gone: list[HeldBatch] = field(default_factory=list)
+    #: In how many seconds the first of what was given back may be claimed again.
+    back_in: float = float("inf")
+    #: Messages whose transmissions were not all as expected, as when a report came first.
+    unsettled: list[int] = field(default_factory=list)
+    expired: list[Message] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> int:
+        """How many recipients are held and to be called."""
+        return sum(batch.waiting for batch in self.held.values())
+
+
+class Lane:
+    """One backend, as one sender knows it.
+
+    :param backend: the backend.
+    :param only: primary keys of batches, if no others may be claimed.
+    """
+
+    def __init__(self, backend: Backend, only: Iterable[int] | None = None) -> None:
+        self.backend = backend
+        self.options = Options.of(backend.name)
+        self.only = None if only is None else set(only)
+        self.held: dict[int, HeldBatch] = {}
+        #: Calls in flight.
+        self.calls: set[Call] = set()
+        #: Calls that have ended, and are not written down yet.
+        self.ended: list[Call] = []
+        #: Threads of calls that did not keep their deadline and have not returned.
+        self.abandoned = 0
+        #: Whether the database may have claimable batches.
+        self.more = True
+        self.permit = Permit()
+        self.permit_until = float("-inf")
+        #: Whether it was asked for in the step under way: only then may a trial be made.
+        self.fresh = False
+        #: Whether slots are leased.
+        self.leased = False
+        self.grants: deque[Grant] = deque()
+        #: When a batch that was given back may be claimed again.
+        self.wake_at = float("inf")
+        #: When other processes may be told again of what waits, and how often they were.
+        self.ring_at, self.rings = float("-inf"), 0
+        #: Claims of steps whose commit may have failed, or not.
+        self.doubtful: list[uuid.UUID] = []
+
+    def read_options(self) -> None:
+        """Read the settings of the backend again."""
+        self.options = Options.of(self.backend.name)
+
+    # What there is to do
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held and nothing is known to wait."""
+        return not (self.held or self.calls or self.ended or self.more)
+
+    @property
+    def waiting(self) -> int:
+        """How many recipients are held and to be called."""
+        return sum(batch.waiting for batch in self.held.values())
+
+    def call_size(self, message: Message) -> int:
+        """Return how many recipients one call may carry: no more than the rate allows a second."""
+        if self.options.rate is None:
+            return self.options.call_size
+        allowed = int(self.options.rate / segments.count(message.text))
+        return min(self.options.call_size, max(1, allowed))
+
+    def demand(self) -> Demand:
+        """Return what could be done now, were there no limits."""
+        in_flight = len(self.calls) - len(self.ended)
+        waiting = self.waiting
+        calls = in_flight + ceil(waiting / self.options.call_size)
+        if self.more:
+            calls = max(calls, self.options.concurrency)
+        total = first = 0
+        for batch in in_order(self.held) if self.options.rate else ():
+            if not batch.waiting:
+                continue
+            each = segments.count(batch.message.text)
+            first = first or each * min(batch.waiting, self.call_size(batch.message))
+            total += each * batch.waiting
+        if self.options.rate and self.more:
+            first, total = first or 1, max(total, int(self.options.rate) + 1)
+        return Demand(min(calls, self.options.concurrency), total, first, in_flight, self.abandoned)
+
+    def free_calls(self) -> int:
+        """Return how many calls may be started now, but for the rate."""
+        if self.permit.blocked or self.abandoned >= MOST_ABANDONED:
+            return 0
+        if self.permit.trial and not self.fresh:
+            return 0
+        in_flight = len(self.calls) - len(self.ended)
+        return min(self.permit.slots, self.options.concurrency) - in_flight
+
+    def grant_at(self, moment: float) -> Grant | None:
+        """Return the grant that allows a call now, if one does."""
+        while self.grants and self.grants[0].is_over(moment):
+            self.grants.popleft()
+        if self.grants and self.grants[0].allows(moment):
+            return self.grants[0]
+        return None
+
+    def wants_grant(self, moment: float) -> bool:
+        """Return whether more of the rate is needed soon."""
+        return not self.grants or self.grants[-1].until - moment < 0.2
+
+    def needs_step(self, moment: float) -> bool:
+        """Return whether a step would find something to do."""
+        if self.ended or self.doubtful or self.wake_at <= moment:
+            return True
+        if self.permit_until <= moment:
+            return not self.is_idle or self.leased
+        if not (self.more or self.waiting) or self.free_calls() <= 0:
+            return False
+        return self.options.rate is None or self.grant_at(moment) is not None
+
+    def next_step(self, moment: float) -> float:
+        """Return when a step is needed, if nothing happens before."""
+        at = self.wake_at
+        if not self.is_idle or self.leased:
+            at = min(at, self.permit_until)
+        if self.calls:
+            at = min(at, min(call.deadline for call in self.calls))
+        if self.grants and self.waiting and self.free_calls() > 0:
+            at = min(at, max(self.grants[0].next_at, moment))
+        return at
+
+    # What is chosen
+
+    def claims_wanted(self, waiting: int) -> int:
+        """Return how many batches a step may claim.
+
+        :param waiting: how many recipients are held and to be called.
+        """
+        if not self.more or self.free_calls() <= 0:
+            return 0
+        most = min(self.permit.slots * self.options.call_size, MOST_ROWS)
+        return min(ceil(max(most - waiting, 0) / self.options.claim_size), MOST_CLAIMS)
+
+    def choose(self, turn: Turn, moment: float) -> Iterator[Call]:
+        """Yield the calls to be made now: as many as may be, in order, no person twice at once."""
+        free, rows = self.free_calls(), 0
+        ended = {row.connection_id for call in self.ended for row in call.rows}
+        busy = {row.connection_id for call in self.calls for row in call.rows} - ended
+        for batch in in_order(turn.held):
+            if batch.waiting and has_expired(batch.message):
+                turn.expired.append(batch.message)
+                batch.drop_pending()
+            size = self.call_size(batch.message)
+            while free > 0 and rows < MOST_ROWS and batch.waiting:
+                grant = self.grant_at(moment)
+                if self.options.rate is not None and grant is None:
+                    return
+                recipients = batch.next_rows(size, busy)
+                if not recipients:
+                    break
+                if grant is not None:
+                    grant.spend(len(recipients) * segments.count(batch.message.text), moment)
+                free, rows = free - 1, rows + len(recipients)
+                yield Call(
+                    self.backend.pk,
+                    self.backend.name,
+                    batch.message,
+                    recipients,
+                    batch.id,
+                    moment + self.options.timeout,
+                    trial=self.permit.trial,
+                )
+
+
+def in_order(held: dict[int, HeldBatch]) -> list[HeldBatch]:
+    """Return batches in the order in which they are to be sent."""
+    return sorted(held.values(), key=lambda batch: (batch.position, batch.id))

@@ -1,0 +1,349 @@
+"""The sender: the life of a batch, in steps.
+
+A step is one short transaction for each backend that has something to do:
+
+1. write down how calls have ended since the last step;
+2. claim the next batches, if there is room;
+3. mark as P the transmissions that will be called now, and no others;
+4. commit, then start those calls.
+
+So P is what is in flight. A step has no thread in it: it takes its clock and its executor as
+arguments, and a test may stop it anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from django.db import transaction
+from rapidsms.models import Backend
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.transient import is_transient
+from rapidsms_db_router.engine import engine
+from rapidsms_db_router.errors import OutcomeUnknown
+from rapidsms_db_router.limits import permits
+from rapidsms_db_router.limits.permits import Permit
+from rapidsms_db_router.limits.rate import Grant
+from rapidsms_db_router.limits.slots import release_slots
+from rapidsms_db_router.outbound import completion, queue, response, settling
+from rapidsms_db_router.outbound.calls import Call, Executor, Job
+from rapidsms_db_router.outbound.completion import Completion
+from rapidsms_db_router.outbound.held import MOST_REFUSED, HeldBatch
+from rapidsms_db_router.outbound.lane import Lane, Turn
+from rapidsms_db_router.outbound.response import SendResponse
+
+logger = logging.getLogger(__name__)
+
+#: Other processes are told of batches that wait after this many seconds, then after twice as many
+#: each time, up to the second number.
+RING_AFTER, RING_EVERY = 0.25, 8.0
+
+
+class Sender:
+    """Sends the batches of some backends, on one thread and one connection to the database.
+
+    :param executor: what makes the calls.
+    :param clock: seconds that never go back.
+    :param ring: tells another process that a backend has more batches to be claimed.
+    :param limited: whether limits, pauses and the circuit breaker count. Eager mode does not ask,
+        and tries again at once.
+    :param completed: is told how each call ended, once that is written down.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        ring: Callable[[Backend], None] | None = None,
+        limited: bool = True,
+        completed: Callable[[Completion], None] | None = None,
+    ) -> None:
+        self.id = uuid.uuid4()
+        self.executor = executor
+        self.clock = clock
+        self.ring = ring
+        self.limited = limited
+        self.completed = completed
+        self.lanes: dict[int, Lane] = {}
+        #: Whether nothing more is claimed or started.
+        self.draining = False
+        self._inbox: SimpleQueue[Job] = SimpleQueue()
+        #: What follows a commit; done again if the database refuses.
+        self._after: deque[Job] = deque()
+        self._renewed = clock()
+
+    # From any thread
+
+    def wake(self, backend: Backend) -> None:
+        """Have the sender look for batches of a backend."""
+        self._inbox.put(lambda: self._wake(backend))
+
+    def hand_over(self, backend: Backend, batch: HeldBatch) -> None:
+        """Give the sender a batch that was stored as claimed by it."""
+        self._inbox.put(lambda: self._take(backend, batch))
+
+    def drain(self) -> None:
+        """Have nothing more claimed or started."""
+        self._inbox.put(lambda: setattr(self, "draining", True))
+
+    # From the sender's own thread
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something happens, at most for so many seconds; return whether it did."""
+        try:
+            self._inbox.get(timeout=max(seconds, 0.0))()
+        except Empty:
+            return False
+        return True
+
+    def next_step(self) -> float:
+        """Return in how many seconds a step is needed, if nothing happens before."""
+        if self._after:
+            return 0.0
+        moment = self.clock()
+        renewal = self._renewed + conf.visibility_timeout() / 3
+        at = min((lane.next_step(moment) for lane in self.lanes.values()), default=renewal)
+        return max(min(at, renewal) - moment, 0.0)
+
+    def close(self) -> None:
+        """Give back the slots: nothing more will be sent."""
+        for lane in self.lanes.values():
+            if lane.leased:
+                release_slots(lane.backend.pk, self.id)
+                lane.leased = False
+        self.executor.close()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is held, in flight, or still to be written."""
+        lanes = self.lanes.values()
+        return not self._after and not any(each.held or each.calls or each.ended for each in lanes)
+
+    def step(self) -> None:
+        """Do what there is to do now, for every backend.
+
+        :raises Exception: what the database raised; nothing is forgotten by that.
+        """
+        for _ in range(self._inbox.qsize()):
+            self.wait(0)
+        self._settle()
+        for lane in list(self.lanes.values()):
+            self._end_overdue(lane)
+            if lane.needs_step(self.clock()) or (self.draining and lane.held):
+                for call in self._step(lane):
+                    self.executor.start(call, self._call_ended)
+                self._settle()
+        self._renew_leases()
+
+    def _step(self, lane: Lane) -> list[Call]:
+        """Make one step for one backend; return the calls to be started."""
+        turn, token = Turn(), uuid.uuid4()
+        lane.doubtful.append(token)
+        with transaction.atomic(using=alias()):
+            self._ask(lane)
+            self._complete(lane, turn)
+            if not self.draining:
+                self._claim(lane, turn, token)
+                turn.calls = list(lane.choose(turn, self.clock()))
+            self._mark(lane, turn)
+            self._end(lane, turn)
+        lane.doubtful = []
+        self._remember(lane, turn)
+        completion.announce(turn.completions, self.executor)
+        return turn.calls
+
+    def _ask(self, lane: Lane) -> None:
+        """Ask what may be done, if the last permit is too old or calls have failed."""
+        moment = self.clock()
+        lane.fresh = False
+        if not self.limited:
+            lane.permit, lane.permit_until = Permit(slots=1), float("inf")
+            return
+        outages = [(call.response and call.response.outage, call.trial) for call in lane.ended]
+        failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
+        changed = permits.record(lane.backend, outages) if failing else False
+        if moment < lane.permit_until and not changed:
+            return
+        if lane.is_idle:
+            release_slots(lane.backend.pk, self.id)
+            lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
+            return
+        lane.read_options()
+        permit = permits.ask(
+            lane.backend, self.id, lane.demand(), wants_grant=lane.wants_grant(moment)
+        )
+        if permit.grant is not None:
+            start, end = (moment + seconds for seconds in permit.grant)
+            lane.grants.append(Grant(start, end, lane.options.rate or 1.0))
+        lane.permit, lane.permit_until = permit, moment + permit.ask_in
+        lane.leased, lane.fresh = True, True
+
+    def _complete(self, lane: Lane, turn: Turn) -> None:
+        """Write down how calls have ended; notice what recovery has taken away."""
+        if len(lane.doubtful) > 1:
+            queue.release_doubtful(lane.doubtful[:-1], lane.held.values())
+        tokens = {batch.id: batch.token for batch in lane.held.values()}
+        still = engine().hold(tokens) if tokens else set()
+        turn.lost = tokens.keys() - still
+        turn.held = {pk: batch.copy() for pk, batch in lane.held.items() if pk in still}
+        is_open = lane.permit.blocked or lane.permit.trial
+        for call in lane.ended:
+            batch = turn.held.get(call.batch_id)
+            answered: SendResponse = call.response  # type: ignore[assignment]  # it has ended
+            done = completion.decide(
+                call,
+                answered,
+                is_open=is_open,
+                divides=batch is not None and batch.refused < MOST_REFUSED,
+                at_once=not self.limited,
+            )
+            turn.completions.append(done)
+            if batch is not None:
+                batch.complete(done)
+        if turn.completions:
+            turn.unsettled = completion.write(turn.completions, still)
+
+    def _claim(self, lane: Lane, turn: Turn, token: uuid.UUID) -> None:
+        """Claim the next batches, if there is room for more calls than are held."""
+        most = lane.claims_wanted(turn.waiting)
+        if not most:
+            return
+        batches = engine().claim_batches(lane.backend.pk, token, most, lane.only)
+        turn.drained = len(batches) < most
+        turn.claimed = queue.hold(batches, (batch.message for batch in turn.held.values()))
+        turn.held |= {batch.id: batch for batch in turn.claimed}
+
+    def _mark(self, lane: Lane, turn: Turn) -> None:
+        """Move what is called now to P; leave out what was cancelled or delivered meanwhile."""
+        ids = [row.id for call in turn.calls for row in call.rows]
+        moved = engine().mark_processing(ids) if ids else set()
+        for call in turn.calls:
+            rows = [row for row in call.rows if row.id in moved]
+            call.rows = [row._replace(attempts=row.attempts + 1) for row in rows]
+            batch = turn.held[call.batch_id]
+            batch.in_flight |= {row.id for row in rows}
+            batch.whole = batch.whole and len(rows) == len(call.rows)
+        turn.calls = [call for call in turn.calls if call.rows]
+        if turn.calls and lane.permit.trial:
+            permits.begin_trial(lane.backend)
+
+    def _end(self, lane: Lane, turn: Turn) -> None:
+        """End batches that are over, and give back those that are not to be called for now."""
+        idle = self.draining or lane.permit.blocked
+        for batch in turn.held.values():
+            if not batch.in_flight and (idle or not batch.waiting):
+                turn.gone.append(batch)
+        if turn.gone:
+            turn.back_in = queue.end(turn.gone, at_once=not self.limited)
+
+    def _remember(self, lane: Lane, turn: Turn) -> None:
+        """Have the memory follow what was committed."""
+        for pk in turn.lost:
+            logger.warning("claim_lost batch=%s", pk)
+        gone = {batch.id for batch in turn.gone}
+        lane.held = {pk: batch for pk, batch in turn.held.items() if pk not in gone}
+        lane.calls -= {done.call for done in turn.completions}
+        lane.calls |= set(turn.calls)
+        ended = set(map(id, (done.call for done in turn.completions)))
+        lane.ended = [call for call in lane.ended if id(call) not in ended]
+        moment = self.clock()
+        if lane.wake_at <= moment:
+            lane.wake_at = float("inf")
+        lane.more = not turn.drained and lane.more
+        if turn.back_in <= 0:
+            lane.more = True
+        lane.wake_at = min(lane.wake_at, moment + turn.back_in)
+        for done in turn.completions if self.completed else ():
+            self.completed(done)
+        self._after.extend(settling.jobs(turn))
+        if any(done.response.external_ids for done in turn.completions):
+            self._after.append(lambda: completion.follow_early_reports(turn.completions))
+        self._ring_for(lane, turn, moment)
+
+    def _ring_for(self, lane: Lane, turn: Turn, moment: float) -> None:
+        """Tell other processes, if more waits than this one can take."""
+        ring, backend = self.ring, lane.backend
+        if turn.drained:
+            lane.ring_at, lane.rings = float("-inf"), 0
+        if ring is None or not turn.claimed or turn.drained or moment < lane.ring_at:
+            return
+        lane.ring_at = moment + min(RING_AFTER * 2**lane.rings, RING_EVERY)
+        lane.rings += 1
+        self.executor.run(lambda: ring(backend))
+
+    # Calls
+
+    def _call_ended(self, call: Call, answered: SendResponse) -> None:
+        """Take the response of a call; from any thread."""
+        self._inbox.put(lambda: self._take_response(call, answered))
+
+    def _take_response(self, call: Call, answered: SendResponse) -> None:
+        lane = self.lanes[call.backend_id]
+        if call.response is not None:
+            # it was over already; its thread is free again
+            lane.abandoned -= 1
+            logger.warning("call_ended_late message=%s", call.message.pk)
+            return
+        call.response = answered
+        lane.ended.append(call)
+
+    def _end_overdue(self, lane: Lane) -> None:
+        """End the calls that have not kept their deadline; their threads are left behind."""
+        moment = self.clock()
+        for call in lane.calls:
+            if call.deadline > moment or call.response is not None:
+                continue
+            error = OutcomeUnknown(f"no answer within {lane.options.timeout:g} s")
+            call.response = response.read(call.rows, None, error)
+            lane.ended.append(call)
+            lane.abandoned += 1
+            logger.error("call_abandoned message=%s backend=%s", call.message.pk, call.backend_id)
+
+    # Housekeeping
+
+    def _lane(self, backend: Backend) -> Lane:
+        lane = self.lanes.get(backend.pk)
+        if lane is None:
+            lane = self.lanes[backend.pk] = Lane(backend)
+        return lane
+
+    def _wake(self, backend: Backend) -> None:
+        lane = self._lane(backend)
+        lane.more = True
+        if lane.permit.blocked:
+            lane.permit_until = float("-inf")
+
+    def _take(self, backend: Backend, batch: HeldBatch) -> None:
+        self._lane(backend).held[batch.id] = batch
+
+    def _settle(self) -> None:
+        """Do what follows a commit."""
+        while self._after:
+            try:
+                self._after[0]()
+            except Exception as exc:
+                if is_transient(exc):
+                    raise
+                # recovery looks at the message again
+                logger.error("settling_failed error=%s", type(exc).__name__)
+                logger.debug("settling_failed", exc_info=True)
+            self._after.popleft()
+
+    def _renew_leases(self) -> None:
+        """Renew the leases of all that is held, in one statement."""
+        moment = self.clock()
+        if moment - self._renewed < conf.visibility_timeout() / 3:
+            return
+        lanes = self.lanes.values()
+        tokens = {batch.id: batch.token for lane in lanes for batch in lane.held.values()}
+        if tokens:
+            engine().renew(tokens)
+        self._renewed = moment

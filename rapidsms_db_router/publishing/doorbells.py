@@ -1,0 +1,84 @@
+"""Doorbells: tasks that tell a worker where to look.
+
+What there is to do is stored before a doorbell is published. If the broker cannot be reached, the
+work is still in the database, and recovery publishes again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from celery import current_app
+from rapidsms.models import Backend
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.models import Message
+
+logger = logging.getLogger(__name__)
+
+RECEIVE = "rapidsms_db_router.tasks.receive_async"
+SEND = "rapidsms_db_router.tasks.send_transmissions"
+
+
+def is_eager() -> bool:
+    """Return whether Celery runs tasks at once, in the process that publishes them."""
+    return bool(current_app.conf.task_always_eager)
+
+
+def publish_inbound(message: Message) -> bool:
+    """Have a worker run the apps on an inbound message.
+
+    :returns: ``False`` if the broker cannot be reached.
+    """
+    task = _task(RECEIVE)
+    try:
+        task.delay(message_id=message.pk, fields=message.fields)
+    except Exception as exc:
+        return _failed(message.pk, exc)
+    return True
+
+
+def publish_outbound(backend: Backend, message_id: int, ids: Collection[int] = ()) -> bool:
+    """Have a worker's sender look for batches of a backend.
+
+    :param message_id: the message that waits.
+    :param ids: transmissions of its first batch.
+    :returns: ``False`` if the broker cannot be reached.
+    """
+    task = _task(SEND)
+    where = {
+        "backend_id": backend.pk,
+        "message_id": message_id,
+        "transmission_ids": list(ids),
+    }
+    try:
+        if (queue := conf.queue(backend.name)) is not None:
+            task.apply_async(kwargs=where, queue=queue)
+        else:  # as projects' tests expect of RapidSMS's router
+            task.delay(**where)
+    except Exception as exc:
+        return _failed(message_id, exc)
+    return True
+
+
+def sends_elsewhere(backend_name: str) -> bool:
+    """Return whether other workers send to a backend than those that receive."""
+    if conf.queue(backend_name) is not None:
+        return True
+    route = current_app.amqp.router.route
+    return bool(route({}, RECEIVE) != route({}, SEND))
+
+
+def _task(name: str) -> Any:
+    # by name: the module of the tasks stands above this one
+    return current_app.tasks[name]
+
+
+def _failed(message_id: int, exc: Exception) -> bool:
+    if is_eager():
+        raise exc  # no broker was asked: this is what the task raised
+    logger.error("publishing_failed message=%s error=%s", message_id, type(exc).__name__)
+    logger.debug("publishing_failed message=%s", message_id, exc_info=exc)
+    return False

@@ -1,0 +1,223 @@
+"""Finding lost work, and having it done."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Min, QuerySet
+from rapidsms.models import Backend
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.models import Batch, Message, Transmission, status
+from rapidsms_db_router.models.lease import lease
+from rapidsms_db_router.models.message import has_expired
+from rapidsms_db_router.outbound import discarding
+from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
+from rapidsms_db_router.publishing import doorbells
+from rapidsms_db_router.storage import batches as storage
+
+logger = logging.getLogger(__name__)
+
+#: Inbound messages that recovery has published and no worker has claimed yet, at the most: a queue
+#: that is slow, not lost, must not fill with copies.
+MOST = 100
+#: A batch that has been claimable for this long has lost its doorbell, in seconds.
+GRACE = 1.0
+#: An inbound message is published again no more seldom than this, in seconds.
+LONGEST_PATIENCE = 3600.0
+
+
+class BrokerDown(Exception):
+    """Nothing can be published."""
+
+
+@dataclass
+class Found:
+    """What one look of recovery has found."""
+
+    #: Inbound messages that no worker has processed.
+    inbound: int = 0
+    #: Batches whose sender was lost, and backends whose doorbell was lost.
+    batches: int = 0
+    #: Transmissions in flight of lost senders that will be sent again.
+    resent: int = 0
+    #: Transmissions in flight of lost senders that were given up.
+    given_up: int = 0
+    #: Outbound messages whose status, or whose batches, did not fit their transmissions.
+    statuses: int = 0
+    #: Whether there may be more.
+    more: bool = False
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of each kind, by name."""
+        return {name: count for name, count in asdict(self).items() if name != "more"}
+
+
+def recover(*, dry_run: bool = False) -> Found:
+    """Find lost work, and have it done.
+
+    Where the broker cannot be reached it stops; the next look finds the rest.
+
+    :param dry_run: only count.
+    """
+    found = Found()
+    try:
+        lost = list(Batch.objects.lost().select_related("backend")[:MOST])
+        for batch in lost:
+            _rescue_batch(batch, found, dry_run)
+        messages = list(Message.objects.overdue()[:MOST])
+        for message in messages:
+            if message.direction == Direction.OUTGOING:
+                _look_at_outbound(message, found, dry_run)
+        found.batches += ring(dry_run=dry_run)
+        inbound = [each for each in messages if each.direction == Direction.INCOMING]
+        for message in inbound[: _room(inbound)]:
+            _rescue_inbound(message, found, dry_run)
+        found.more = MOST in (len(lost), len(messages))
+    except BrokerDown:
+        logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
+    if any(found.counts().values()) and not dry_run:
+        counts = " ".join(f"{name}={count}" for name, count in found.counts().items())
+        logger.warning("recovered %s", counts)
+    return found
+
+
+def next_ready() -> datetime.datetime | None:
+    """Return when the next batch that waits for its date becomes claimable."""
+    waiting = Batch.objects.filter(claim_token=None, ready_at__gt=now())
+    moment: datetime.datetime | None = waiting.aggregate(first=Min("ready_at"))["first"]
+    return moment
+
+
+# Batches
+
+
+def _rescue_batch(batch: Batch, found: Found, dry_run: bool) -> None:
+    """Release a batch of a lost sender; decide about what was in flight."""
+    resend = conf.after_crash(batch.backend.name) == conf.RESEND
+    rows = Transmission.objects.filter(pk__in=batch.transmission_ids, status=Status.PROCESSING)
+    found.batches += 1
+    if dry_run:
+        lost = rows.count()
+        found.resent, found.given_up = (
+            found.resent + lost * resend,
+            found.given_up + lost * (not resend),
+        )
+        return
+    most = conf.max_retries(batch.backend.name)
+    with transaction.atomic(using=alias()):
+        claimed = Batch.objects.filter(pk=batch.pk, claim_token=batch.claim_token)
+        # a lease that was renewed meanwhile counts
+        if not claimed.filter(recover_at=batch.recover_at).update(
+            claim_token=None, recover_at=None, whole=False
+        ):
+            return
+        died = _give_up(rows.filter(attempts__gt=most), None)
+        resent = rows.update(status=Status.QUEUED, updated=now()) if resend else 0
+        unknown = 0 if resend else _give_up(rows, OUTCOME_UNKNOWN)
+    found.resent += resent
+    found.given_up += died + unknown
+    if died or unknown:
+        ids = batch.message_id, batch.backend_id, died + unknown
+        logger.error("outcome_unknown message=%s backend=%s rows=%s", *ids)
+        status.settle(batch.message)
+
+
+def _give_up(rows: QuerySet[Transmission], reason: str | None) -> int:
+    """Move transmissions of a dead sender to E for good; return how many moved.
+
+    :param reason: why; ``None``: as many workers as may have died of each.
+    """
+    count = 0
+    for pk, attempts in list(rows.values_list("pk", "attempts")):
+        said = reason or f"worker died {attempts} times"
+        count += Transmission.objects.filter(pk=pk, status=Status.PROCESSING).update(
+            status=Status.ERRORED, error=said, next_try=None, updated=now()
+        )
+    return count
+
+
+def ring(*, dry_run: bool = False) -> int:
+    """Publish a doorbell for each backend with batches that nobody has claimed in time.
+
+    :returns: for how many backends.
+    :raises BrokerDown: if the broker cannot be reached.
+    """
+    since = now() - datetime.timedelta(seconds=GRACE)
+    waiting = Batch.objects.filter(claim_token=None, ready_at__lte=since)
+    backends = Backend.objects.filter(pk__in=waiting.order_by().values("backend").distinct())
+    count = 0
+    for backend in backends.exclude(router_state__paused=True):
+        if not dry_run and not doorbells.publish_outbound(backend, message_id=0):
+            raise BrokerDown
+        count += 1
+    return count
+
+
+# Messages
+
+
+def _look_at_outbound(message: Message, found: Found, dry_run: bool) -> None:
+    """Look after an outbound message; its batches have dates of their own."""
+    overdue = Message.objects.filter(pk=message.pk, recover_at=message.recover_at)
+    if has_expired(message) and not dry_run:
+        discarding.discard(message, discarding.EXPIRED)
+        overdue.update(recover_at=lease())  # unless that has ended it
+        return
+    if message.batches.exists():
+        if not dry_run:
+            overdue.update(recover_at=_next_look(message))
+        return
+    if message.transmissions.filter(status=Status.QUEUED).exists():
+        found.statuses += 1
+        if not dry_run:
+            with transaction.atomic(using=alias()):
+                if overdue.update(
+                    status=Status.PROCESSING, recover_at=_next_look(message), updated=now()
+                ):
+                    storage.cut(message)
+        return
+    found.statuses += message.status != status.current(message)
+    if not dry_run:
+        status.settle(message)
+        overdue.update(recover_at=lease())  # unless that has ended it
+
+
+def _next_look(message: Message) -> datetime.datetime:
+    """Return when an outbound message is to be looked at again: no later than it expires."""
+    usual = lease()
+    return usual if message.expires_at is None else min(usual, message.expires_at)
+
+
+def _room(overdue: list[Any]) -> int:
+    """Return how many inbound messages may be published, beside those not claimed yet."""
+    return MOST - Message.objects.republished()[:MOST].count() if overdue else 0
+
+
+def _rescue_inbound(message: Message, found: Found, dry_run: bool) -> None:
+    found.inbound += 1
+    if dry_run:
+        return
+    overdue = Message.objects.filter(
+        pk=message.pk, claim_token=message.claim_token, recover_at=message.recover_at
+    )
+    patience = _patience(message.publishes)
+    if not overdue.update(claim_token=None, recover_at=patience, publishes=F("publishes") + 1):
+        return
+    if not doorbells.publish_inbound(message):
+        waiting = Message.objects.filter(pk=message.pk, claim_token=None, status=Status.QUEUED)
+        waiting.update(recover_at=message.recover_at, publishes=message.publishes)
+        raise BrokerDown
+
+
+def _patience(publishes: int) -> datetime.datetime:
+    """Return when to publish again, after so many times."""
+    seconds = min(conf.visibility_timeout() * 2.0 ** min(publishes, 20), LONGEST_PATIENCE)
+    return now() + datetime.timedelta(seconds=max(seconds, conf.visibility_timeout()))

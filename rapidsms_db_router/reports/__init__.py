@@ -1,0 +1,7 @@
+"""Delivery reports: what a gateway says became of what it was given."""
+
+from __future__ import annotations
+
+from rapidsms_db_router.reports.recording import follow_early, record
+
+__all__ = ("follow_early", "record")

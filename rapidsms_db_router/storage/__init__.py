@@ -1,0 +1,1 @@
+"""Messages and their batches, stored before anything else happens to them."""

@@ -1,0 +1,1 @@
+"""What a worker process keeps: its Celery app, its routers, its connections and its sender."""

@@ -1,0 +1,64 @@
+"""The base of the tasks."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task
+from celery.result import AsyncResult
+from django.db import DatabaseError, InterfaceError
+
+from rapidsms_db_router import backoff
+from rapidsms_db_router.db.transient import is_transient
+from rapidsms_db_router.worker import celery_app
+from rapidsms_db_router.worker.connections import connected
+
+logger = logging.getLogger(__name__)
+
+#: A task that found no database comes again after this many seconds, at first and at the most.
+DATABASE_AWAY, LONGEST_AWAY = 0.5, 5.0
+#: One more try after a connection that the broker had closed in the meantime.
+PUBLISH_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
+
+
+class RouterTask(Task):
+    """A task whose loss or repetition changes nothing but timing."""
+
+    abstract = True
+    ignore_result = True
+    serializer = "json"
+    # A task that was taken from the broker by a worker that died is handed out again; the
+    # claims in the database make that harmless.
+    acks_late = True
+    reject_on_worker_lost = True
+    # None given to retry() would mean this attribute, which is 3 by default
+    max_retries = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task; in a worker, with the connection to the database that it keeps.
+
+        Should the database be away, the task comes again soon, as often as it takes.
+        """
+        if self.request.called_directly:
+            return super().__call__(*args, **kwargs)
+        try:
+            with connected():
+                return self.run(*args, **kwargs)
+        except (DatabaseError, InterfaceError) as exc:
+            if self.request.is_eager or not is_transient(exc):
+                raise
+            logger.warning("task_put_off task=%s error=%s", self.name, type(exc).__name__)
+        # outside, since Celery logs what it is raised from, in which there may be anything
+        wait = min(backoff.delay(self.request.retries + 1, DATABASE_AWAY), LONGEST_AWAY)
+        raise self.retry(countdown=wait)
+
+    def apply_async(self, *args: Any, **options: Any) -> AsyncResult:
+        """Publish the task, or fail soon: what it is about is stored, so that nobody has to wait."""
+        if self.app.conf.task_always_eager:
+            return super().apply_async(*args, **options)
+        # what is shown of a task, and in which there may be anything
+        options.setdefault("kwargsrepr", "{...}")
+        with celery_app.producers(self.app).acquire(block=True, timeout=1) as producer:
+            options = {"producer": producer, "retry_policy": PUBLISH_RETRY, **options}
+            return super().apply_async(*args, **options)
