@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
-from django.utils.module_loading import import_string
 from rapidsms.apps.base import AppBase
 from rapidsms.errors import MessageSendingError
-from rapidsms.messages.base import MessageBase
 from rapidsms.messages.incoming import IncomingMessage
 from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
@@ -32,18 +28,13 @@ from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import TransmissionQuerySet
 from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.publishing import doorbells
-from rapidsms_db_router.storage import batches, messages
+from rapidsms_db_router.storage import batches, messages, objects
 from rapidsms_db_router.storage.messages import Stored
 from rapidsms_db_router.storage.recipients import recipients
 
 logger = logging.getLogger(__name__)
 
 __all__ = ("DatabaseRouter",)
-
-USUAL_CLASS: dict[str, type[MessageBase]] = {
-    Direction.INCOMING: IncomingMessage,
-    Direction.OUTGOING: OutgoingMessage,
-}
 
 
 class DatabaseRouter(BlockingRouter):
@@ -198,8 +189,8 @@ class DatabaseRouter(BlockingRouter):
         :raises ValueError: for what is no moment in time, and for a message that would expire
             before it may be sent.
         """
-        _check_moment("not_before", not_before)
-        _check_moment("expires_at", expires_at)
+        objects.check_moment("not_before", not_before)
+        objects.check_moment("expires_at", expires_at)
         if not_before and expires_at and expires_at <= not_before:
             raise ValueError(
                 f"expires_at, {expires_at}, is no later than not_before, {not_before}: nobody"
@@ -347,16 +338,9 @@ class DatabaseRouter(BlockingRouter):
         :param fetch_connections: whether to look up connections, too.
         :returns: an object of the class the message was made with.
         """
-        connections: list[Connection] = []
-        if fetch_connections and "transmissions" in getattr(dbm, "_prefetched_objects_cache", {}):
-            connections = [row.connection for row in dbm.transmissions.all()]
-        elif fetch_connections:
-            found = Connection.objects.filter(transmissions__message=dbm)
-            found = found.select_related("backend", "contact")
-            connections = list(found.order_by("transmissions__pk"))
         original = dbm.in_response_to
-        msg = _message_class(dbm)(
-            connections=connections,
+        msg = objects.class_of(dbm)(
+            connections=objects.connections_of(dbm) if fetch_connections else [],
             text=dbm.text,
             id_=dbm.pk,
             in_response_to=original
@@ -370,43 +354,10 @@ class DatabaseRouter(BlockingRouter):
 
     def _store(self, direction: Direction, msg: Any, **more: Any) -> Stored:
         """Store a message object; ``more`` is what ``queue_message`` does not take."""
-        original = msg.in_response_to
-        answered = getattr(original, "dbm", None) or getattr(original, "database_message", None)
-        if answered is not None:
-            more["in_response_to"] = answered
-        if type(msg) is not USUAL_CLASS[direction]:
-            more["message_class"] = _importable_path(type(msg))
-        return messages.store(direction, msg.connections, msg.text, msg.fields, **more)
-
-
-def _check_moment(name: str, moment: Any) -> None:
-    if moment is None:
-        return
-    if not isinstance(moment, datetime.datetime):
-        raise ValueError(f"{name} is {moment!r}, which is no datetime.")
-    if timezone.is_aware(moment) != settings.USE_TZ:
-        wanted = "an aware" if settings.USE_TZ else "a naive"
-        raise ValueError(f"{name} is {moment!r}; USE_TZ asks for {wanted} datetime.")
+        columns = objects.columns_of(direction, msg)
+        return messages.store(direction, msg.connections, msg.text, msg.fields, **columns, **more)
 
 
 def _overrides(app: Any, phase: str) -> bool:
     """Return whether an app has anything to do in a phase."""
     return getattr(type(app), phase, None) is not getattr(AppBase, phase) or phase in vars(app)
-
-
-def _importable_path(class_: type) -> str:
-    """Return the dotted path a worker can import ``class_`` by, or an empty string."""
-    path = f"{class_.__module__}.{class_.__qualname__}"
-    try:
-        return path if import_string(path) is class_ else ""
-    except ImportError:
-        return ""
-
-
-def _message_class(dbm: Message) -> Any:
-    if dbm.message_class:
-        try:
-            return import_string(dbm.message_class)
-        except ImportError:
-            logger.warning("message_class_gone message=%s class=%s", dbm.pk, dbm.message_class)
-    return USUAL_CLASS[Direction(dbm.direction)]

@@ -133,7 +133,14 @@ def at_rate(said: str, workers: int) -> Any:
 PLAIN, KEPT = "OverHttp", "OverKeptHttp"
 CASES = {
     "broadcast": Case(
-        "broadcast", (4_000,), (400,), broadcast, floor_of_broadcast, theirs_size=400, runs=1
+        "broadcast",
+        (4_000,),
+        (400,),
+        broadcast,
+        floor_of_broadcast,
+        theirs_size=400,
+        theirs_once=1,
+        quick_theirs=False,
     ),
     "broadcast, 200 at once": Case(
         "broadcast", (12_000,), (1_000,), broadcast_many, floor_of_many, theirs_most=0

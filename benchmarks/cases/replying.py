@@ -221,7 +221,7 @@ CASES = {
         "fairness", (40_000,), (4_000,), fairness, theirs_once=1, quick_theirs=False, old=True
     ),
     "reply during a broadcast, one SMS a call": Case(
-        "fairness", (40_000,), (), reply_during_broadcast, theirs_most=0, runs=1
+        "reply", (40_000,), (), reply_during_broadcast, theirs_most=0, runs=1
     ),
     "reply while another gateway hangs": Case(
         "hanging", (1_000,), (40,), hanging, theirs_most=0, runs=1

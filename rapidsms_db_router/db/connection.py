@@ -6,6 +6,7 @@ import datetime
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -14,10 +15,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 
+@cache
+def _message() -> type[Model]:
+    # by name: the models stand above this module
+    return apps.get_model("rapidsms_db_router", "Message")
+
+
 def alias() -> str:
     """Return its name in ``DATABASES``."""
-    # by name: the models stand above this module
-    return router.db_for_write(apps.get_model("rapidsms_db_router", "Message"))
+    return router.db_for_write(_message())
 
 
 def connection() -> BaseDatabaseWrapper:

@@ -48,7 +48,7 @@ class Portable:
         if not claimed:
             return None
         rows = Transmission.objects.select_related("connection__backend", "connection__contact")
-        ordered = models.Prefetch("transmissions", rows.order_by("pk"))
+        ordered: Any = models.Prefetch("transmissions", rows.order_by("pk"))
         return Message.objects.prefetch_related(ordered).filter(pk=message_id).first()
 
     def claim_inbound_sql(self) -> str:
@@ -146,7 +146,9 @@ class Portable:
         :param only: primary keys, if no others may be claimed.
         """
         with transaction.atomic(using=alias()):
-            # the lock of this statement, where SELECT FOR UPDATE does not exist
+            if connection().vendor == "sqlite":
+                # a transaction that reads before it writes may be refused
+                Batch.objects.filter(pk=0).update(whole=False)
             free = Batch.objects.claimable().filter(backend=backend_id)
             if only is not None:
                 free = free.filter(pk__in=only)

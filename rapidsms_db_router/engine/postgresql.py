@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -204,6 +205,7 @@ class PostgreSQL(Portable):
         run(f"DELETE FROM {table(Batch)} WHERE id = ANY(%(ids)s::bigint[])", ids=list(ids))
 
 
+@cache
 def _select() -> str:
     quoted = connection().ops.quote_name
     columns = ", ".join(
@@ -220,26 +222,35 @@ def _select() -> str:
     )
 
 
-def _instance(model: type[Model], values: Any) -> Any:
-    """Return the instance that the next columns stand for; without a primary key if it is none."""
-    database, fields = connection(), model._meta.concrete_fields
-    read = []
-    for field, value in zip(fields, islice(values, len(fields)), strict=True):
+@cache
+def _reading(model: type[Model]) -> tuple[list[str], list[tuple[int, Any, Any]]]:
+    """Return the names of a model's columns, and what converts which of them."""
+    database, converters = connection(), []
+    for place, field in enumerate(model._meta.concrete_fields):
         column = field.cached_col
-        converters = database.ops.get_db_converters(column) + column.get_db_converters(database)
-        for convert in converters:
-            value = convert(value, column, database)
-        read.append(value)
-    return model.from_db(alias(), [field.attname for field in fields], read)
+        of_database = database.ops.get_db_converters(column)
+        for convert in of_database + column.get_db_converters(database):
+            converters.append((place, convert, column))
+    return [field.attname for field in model._meta.concrete_fields], converters
+
+
+def _instance(model: type[Model], values: Iterator[Any]) -> Any:
+    """Return the instance that the next columns stand for; without a primary key if it is none."""
+    names, converters = _reading(model)
+    read, database = list(islice(values, len(names))), connection()
+    for place, convert, column in converters:
+        read[place] = convert(read[place], column, database)
+    return model.from_db(alias(), names, read)
 
 
 def _columns(instance: Model, without: Collection[str] = ()) -> dict[str, Any]:
     """Return what an INSERT of an instance names, by column."""
     columns: dict[str, Any] = {}
+    database = connection()
     for field in instance._meta.local_concrete_fields:
         if not field.primary_key and field.column not in without:
             value = field.pre_save(instance, True)
-            columns[field.column] = field.get_db_prep_save(value, connection())
+            columns[field.column] = field.get_db_prep_save(value, database)
     return columns
 
 

@@ -43,12 +43,12 @@ class Router(Protocol):
 class Processing:
     """One inbound message while the apps run on it; RapidSMS's message object carries it.
 
-    :param message: the message, claimed.
-    :param token: the claim.
+    :param message: the message; ``None``: one that was never stored.
+    :param token: the claim under which it is held, if it is.
     :param outbox: where the replies go.
     """
 
-    def __init__(self, message: Message, token: uuid.UUID | None, outbox: Outbox) -> None:
+    def __init__(self, message: Message | None, token: uuid.UUID | None, outbox: Outbox) -> None:
         self.message = message
         self.token = token
         self.outbox = outbox
@@ -61,7 +61,7 @@ class Processing:
         """
         with transaction.atomic(using=alias()):
             # first, since on SQLite a transaction that reads before it writes may be refused
-            if self.token is not None:
+            if self.message is not None and self.token is not None:
                 _finish(self.message, self.token, Status.RECEIVED)
             yield self.outbox
         self.outbox.flush()
@@ -88,7 +88,7 @@ def process_inbound(
         return
     try:
         with renewed(message.pk, token):
-            _run_apps(router, Processing(message, token, outbox), fields)
+            _run_apps(router, message, Processing(message, token, outbox), fields)
     except ClaimLost:
         logger.warning("claim_lost message=%s", message_id)
         return
@@ -101,8 +101,9 @@ def process_inbound(
     signals.tell(signals.message_processed, sender=Message, message=message)
 
 
-def _run_apps(router: Router, processing: Processing, fields: dict[str, Any] | None) -> None:
-    message = processing.message
+def _run_apps(
+    router: Router, message: Message, processing: Processing, fields: dict[str, Any] | None
+) -> None:
     msg = router.create_message_from_dbm(message, message.fields or fields)
     if not msg.connections:
         raise NoRecipients("no connection left: deleted before the apps could run")

@@ -58,7 +58,7 @@ class BackendState(models.Model):
 
 
 class SlotLease(models.Model):
-    """How many calls of a backend one sender may have in flight, for as long as its lease counts."""
+    """How many calls of a backend one sender may have in flight, until its lease ends."""
 
     #: The backend.
     backend = models.ForeignKey(Backend, related_name="+", on_delete=models.CASCADE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from django.db import models
 from rapidsms.models import Backend
 
@@ -89,8 +87,3 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk}: {len(self.transmission_ids)} transmissions of {self.message_id}"
-
-
-def claim() -> uuid.UUID:
-    """Return a new claim token."""
-    return uuid.uuid4()

@@ -27,7 +27,7 @@ class RecoveryScheduleQuerySet(models.QuerySet["RecoverySchedule"]):
 
 
 class RecoverySchedule(models.Model):
-    """When one of the workers looks for lost work again: one row, moved by the worker that looks."""
+    """When one of the workers looks for lost work again: one row, moved by each look."""
 
     #: When the next look is due.
     next_look = models.DateTimeField()

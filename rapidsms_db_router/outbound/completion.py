@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from django.dispatch import Signal
+
 from rapidsms_db_router import backoff, conf, reports, signals
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.text import describe, storable
@@ -196,7 +198,7 @@ def _announce_errored(
 
 def _tell(
     executor: Executor,
-    signal: signals.Signal,
+    signal: Signal,
     message: Message,
     backend_name: str,
     ids: list[int],

@@ -74,7 +74,8 @@ class HeldBatch:
         if self.divided and not busy & {row.connection_id for row in self.divided[0]}:
             rows = self.divided.popleft()
         else:
-            rows, passed = [], []
+            rows = []
+            passed: list[Recipient] = []
             while self.pending and len(rows) < size:
                 row = self.pending.popleft()
                 (passed if row.connection_id in busy else rows).append(row)

@@ -112,7 +112,10 @@ class Lane:
         self.wake_at = float("inf")
         #: When other processes may be told again of what waits, and how often they were.
         self.ring_at, self.rings = float("-inf"), 0
-        #: Claims of steps whose commit may have failed, or not.
+        #: Whether the last step found nothing that it could do: another waits for an event.
+        self.stalled = False
+        #: Whether the last step failed, its commit perhaps not; and the claims of such steps.
+        self.uncertain = False
         self.doubtful: list[uuid.UUID] = []
 
     def read_options(self) -> None:
@@ -124,7 +127,7 @@ class Lane:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is held and nothing is known to wait."""
-        return not (self.held or self.calls or self.ended or self.more)
+        return not (self.held or self.calls or self.ended or self.more or self.abandoned)
 
     @property
     def waiting(self) -> int:
@@ -156,9 +159,14 @@ class Lane:
             first, total = first or 1, max(total, int(self.options.rate) + 1)
         return Demand(min(calls, self.options.concurrency), total, first, in_flight, self.abandoned)
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing may be called, so that nothing should be held."""
+        return self.permit.blocked or self.abandoned >= MOST_ABANDONED
+
     def free_calls(self) -> int:
         """Return how many calls may be started now, but for the rate."""
-        if self.permit.blocked or self.abandoned >= MOST_ABANDONED:
+        if self.is_blocked:
             return 0
         if self.permit.trial and not self.fresh:
             return 0
@@ -179,22 +187,24 @@ class Lane:
 
     def needs_step(self, moment: float) -> bool:
         """Return whether a step would find something to do."""
-        if self.ended or self.doubtful or self.wake_at <= moment:
+        if self.ended or self.uncertain or self.wake_at <= moment:
             return True
         if self.permit_until <= moment:
             return not self.is_idle or self.leased
-        if not (self.more or self.waiting) or self.free_calls() <= 0:
+        if self.stalled or not (self.more or self.waiting) or self.free_calls() <= 0:
             return False
         return self.options.rate is None or self.grant_at(moment) is not None
 
     def next_step(self, moment: float) -> float:
         """Return when a step is needed, if nothing happens before."""
+        if self.needs_step(moment):
+            return moment
         at = self.wake_at
         if not self.is_idle or self.leased:
             at = min(at, self.permit_until)
         if self.calls:
             at = min(at, min(call.deadline for call in self.calls))
-        if self.grants and self.waiting and self.free_calls() > 0:
+        if self.grants and self.waiting and not self.stalled:
             at = min(at, max(self.grants[0].next_at, moment))
         return at
 

@@ -27,6 +27,7 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.models import Batch, Message, status
+from rapidsms_db_router.models.batch import REPLY
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.outbound.calls import Router
 from rapidsms_db_router.outbound.direct import send_now
@@ -65,12 +66,12 @@ class Outbox:
         moment = now()
         batch.ready_at = moment if not_before is None else max(not_before, moment)
         if msg.in_response_to is not None:
-            batch.position = batches.REPLY
+            batch.position = REPLY
         is_ready = batch.ready_at == moment
         eager = doorbells.is_eager() or conf.is_eager(backend.name)
-        if self._hand_over and is_ready and not eager:
-            if not doorbells.sends_elsewhere(backend.name):
-                batch.claim_token, batch.recover_at = uuid.uuid4(), lease()
+        here = self._hand_over is not None and is_ready and not eager
+        if here and not doorbells.sends_elsewhere(backend.name):
+            batch.claim_token, batch.recover_at = uuid.uuid4(), lease()
         return batch
 
     def add(self, message: Message, batch: Batch | None, rows: list[Recipient] | None) -> None:

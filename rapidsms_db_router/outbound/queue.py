@@ -26,8 +26,8 @@ def hold(batches: list[Batch], known: Iterable[Message]) -> list[HeldBatch]:
     messages = {message.pk: message for message in known}
     missing = {batch.message_id for batch in batches} - messages.keys()
     if missing:
-        rows = Message.objects.select_related("in_response_to").filter(pk__in=missing)
-        messages |= {message.pk: message for message in rows}
+        read = Message.objects.select_related("in_response_to").filter(pk__in=missing)
+        messages |= {message.pk: message for message in read}
     if errored := [batch for batch in batches if batch.errored]:
         # their date has come: from here on they are like any other
         engine().requeue_errored([pk for batch in errored for pk in batch.transmission_ids])

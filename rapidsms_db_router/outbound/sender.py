@@ -125,7 +125,9 @@ class Sender:
     def is_done(self) -> bool:
         """Whether nothing is held, in flight, or still to be written."""
         lanes = self.lanes.values()
-        return not self._after and not any(each.held or each.calls or each.ended for each in lanes)
+        return not self._after and not any(
+            lane.held or lane.calls or lane.ended or lane.uncertain for lane in lanes
+        )
 
     def step(self) -> None:
         """Do what there is to do now, for every backend.
@@ -135,27 +137,37 @@ class Sender:
         for _ in range(self._inbox.qsize()):
             self.wait(0)
         self._settle()
+        failure: Exception | None = None
         for lane in list(self.lanes.values()):
             self._end_overdue(lane)
-            if lane.needs_step(self.clock()) or (self.draining and lane.held):
-                for call in self._step(lane):
-                    self.executor.start(call, self._call_ended)
-                self._settle()
+            if not (lane.needs_step(self.clock()) or (self.draining and lane.held)):
+                continue
+            try:
+                calls = self._step(lane)
+            except Exception as exc:
+                failure = exc  # the other backends have nothing to do with it
+                continue
+            for call in calls:
+                self.executor.start(call, self._call_ended)
+        self._settle()
         self._renew_leases()
+        if failure is not None:
+            raise failure
 
     def _step(self, lane: Lane) -> list[Call]:
         """Make one step for one backend; return the calls to be started."""
-        turn, token = Turn(), uuid.uuid4()
-        lane.doubtful.append(token)
+        turn, repeated, lane.uncertain = Turn(), lane.uncertain, True
         with transaction.atomic(using=alias()):
             self._ask(lane)
             self._complete(lane, turn)
+            if repeated:
+                queue.release_doubtful(lane.doubtful, turn.held.values())
             if not self.draining:
-                self._claim(lane, turn, token)
+                self._claim(lane, turn)
                 turn.calls = list(lane.choose(turn, self.clock()))
             self._mark(lane, turn)
             self._end(lane, turn)
-        lane.doubtful = []
+        lane.uncertain, lane.doubtful = False, []
         self._remember(lane, turn)
         completion.announce(turn.completions, self.executor)
         return turn.calls
@@ -167,7 +179,8 @@ class Sender:
         if not self.limited:
             lane.permit, lane.permit_until = Permit(slots=1), float("inf")
             return
-        outages = [(call.response and call.response.outage, call.trial) for call in lane.ended]
+        answers = [(call.response, call.trial) for call in lane.ended]
+        outages = [(answer.outage, trial) for answer, trial in answers if answer is not None]
         failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
         changed = permits.record(lane.backend, outages) if failing else False
         if moment < lane.permit_until and not changed:
@@ -188,8 +201,6 @@ class Sender:
 
     def _complete(self, lane: Lane, turn: Turn) -> None:
         """Write down how calls have ended; notice what recovery has taken away."""
-        if len(lane.doubtful) > 1:
-            queue.release_doubtful(lane.doubtful[:-1], lane.held.values())
         tokens = {batch.id: batch.token for batch in lane.held.values()}
         still = engine().hold(tokens) if tokens else set()
         turn.lost = tokens.keys() - still
@@ -211,11 +222,13 @@ class Sender:
         if turn.completions:
             turn.unsettled = completion.write(turn.completions, still)
 
-    def _claim(self, lane: Lane, turn: Turn, token: uuid.UUID) -> None:
+    def _claim(self, lane: Lane, turn: Turn) -> None:
         """Claim the next batches, if there is room for more calls than are held."""
         most = lane.claims_wanted(turn.waiting)
         if not most:
             return
+        token = uuid.uuid4()
+        lane.doubtful.append(token)
         batches = engine().claim_batches(lane.backend.pk, token, most, lane.only)
         turn.drained = len(batches) < most
         turn.claimed = queue.hold(batches, (batch.message for batch in turn.held.values()))
@@ -237,7 +250,7 @@ class Sender:
 
     def _end(self, lane: Lane, turn: Turn) -> None:
         """End batches that are over, and give back those that are not to be called for now."""
-        idle = self.draining or lane.permit.blocked
+        idle = self.draining or lane.is_blocked
         for batch in turn.held.values():
             if not batch.in_flight and (idle or not batch.waiting):
                 turn.gone.append(batch)
@@ -257,12 +270,16 @@ class Sender:
         moment = self.clock()
         if lane.wake_at <= moment:
             lane.wake_at = float("inf")
+        nothing = not (turn.calls or turn.claimed or turn.completions)
+        limited = lane.options.rate is not None and lane.grant_at(moment) is None
+        lane.stalled = nothing and not limited
         lane.more = not turn.drained and lane.more
         if turn.back_in <= 0:
             lane.more = True
         lane.wake_at = min(lane.wake_at, moment + turn.back_in)
-        for done in turn.completions if self.completed else ():
-            self.completed(done)
+        if self.completed is not None:
+            for done in turn.completions:
+                self.completed(done)
         self._after.extend(settling.jobs(turn))
         if any(done.response.external_ids for done in turn.completions):
             self._after.append(lambda: completion.follow_early_reports(turn.completions))
@@ -316,13 +333,18 @@ class Sender:
         return lane
 
     def _wake(self, backend: Backend) -> None:
-        lane = self._lane(backend)
-        lane.more = True
-        if lane.permit.blocked:
-            lane.permit_until = float("-inf")
+        self._stir(backend).more = True
 
     def _take(self, backend: Backend, batch: HeldBatch) -> None:
-        self._lane(backend).held[batch.id] = batch
+        self._stir(backend).held[batch.id] = batch
+
+    def _stir(self, backend: Backend) -> Lane:
+        """Return the lane of a backend for which there is something new to do."""
+        lane = self._lane(backend)
+        lane.stalled = False
+        if lane.permit.blocked:
+            lane.permit_until = float("-inf")  # it may have been resumed
+        return lane
 
     def _settle(self) -> None:
         """Do what follows a commit."""

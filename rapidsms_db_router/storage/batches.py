@@ -10,20 +10,8 @@ from rapidsms.models import Backend
 from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Batch, Message
-from rapidsms_db_router.models.batch import REPLY
 from rapidsms_db_router.models.transmission import Group
 from rapidsms_db_router.storage import bulk
-
-
-def new_batch(message: Message, backend: Backend) -> Batch:
-    """Return a batch, not saved, for all transmissions of a message, whose ids it gets later."""
-    return Batch(
-        backend=backend,
-        transmission_ids=[],
-        position=REPLY if message.in_response_to_id else 0,
-        ready_at=message.not_before or message.date,
-        whole=True,
-    )
 
 
 def cut(message: Message) -> None:

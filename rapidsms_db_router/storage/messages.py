@@ -105,11 +105,11 @@ def _insert(message: Message, found: Iterable[Connection], batch: Batch | None) 
                 if few is not None:
                     return Stored(message, engine().insert(message, few, batch), batch)
                 message.save(force_insert=True)
-                if not _insert_transmissions(message, found):
-                    if message.direction == Direction.OUTGOING:
-                        message.status, message.error = Status.ERRORED, NO_RECIPIENTS
-                        message.recover_at = None
-                        message.save(update_fields=("status", "error", "recover_at", "updated"))
+                count = _insert_transmissions(message, found)
+                if not count and message.direction == Direction.OUTGOING:
+                    message.status, message.error = Status.ERRORED, NO_RECIPIENTS
+                    message.recover_at = None
+                    message.save(update_fields=("status", "error", "recover_at", "updated"))
             return Stored(message, None, None)
         except IntegrityError:
             # most likely another process has just stored the same message

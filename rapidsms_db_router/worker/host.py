@@ -21,8 +21,8 @@ from rapidsms_db_router.worker.shutdown import on_shutdown
 
 logger = logging.getLogger(__name__)
 
-#: Two steps are at least this far apart, in seconds: a step writes down all that has ended since.
-PACE = 0.005
+#: Steps begin at least this far apart, in seconds: a step writes down all that has ended since.
+PACE, LONGEST_PACE = 0.005, 0.05
 #: The longest pause after a step that the database has refused, in seconds.
 LONGEST_PAUSE = 2.0
 #: A sender with nothing to do gives up its connection after this many seconds.
@@ -73,12 +73,14 @@ class Host:
         self._thread.join()
 
     def _run(self) -> None:
-        last, pause, refused = float("-inf"), 0.0, 0
+        last, took, pause, refused = float("-inf"), 0.0, 0.0, 0
         while True:
             happened = self.sender.wait(min(pause, IDLE))
             if not happened and pause > IDLE and self.sender.is_done:
                 connections.close_all()
-            time.sleep(max(last + PACE - time.monotonic(), 0.0))
+            # a step that takes long, as on a busy machine, is followed by a pause as long
+            pace = max(PACE, took)
+            time.sleep(max(last + pace - time.monotonic(), 0.0))
             last = time.monotonic()
             try:
                 self.sender.step()
@@ -87,10 +89,10 @@ class Host:
                     break
                 pause, refused = self.sender.next_step(), 0
             except Exception as exc:
-                refused += 1
-                pause = min(PACE * 2**refused, LONGEST_PAUSE)
+                pause, refused = 0.0, refused + 1
                 self._log(exc)
-                time.sleep(pause)
+                time.sleep(min(PACE * 2**refused, LONGEST_PAUSE))
+            took = min(time.monotonic() - last, LONGEST_PACE)
         connections.close_all()
 
     def _log(self, exc: Exception) -> None:

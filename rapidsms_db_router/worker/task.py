@@ -54,7 +54,7 @@ class RouterTask(Task):
         raise self.retry(countdown=wait)
 
     def apply_async(self, *args: Any, **options: Any) -> AsyncResult:
-        """Publish the task, or fail soon: what it is about is stored, so that nobody has to wait."""
+        """Publish the task, or fail soon: what it is about is stored already."""
         if self.app.conf.task_always_eager:
             return super().apply_async(*args, **options)
         # what is shown of a task, and in which there may be anything

@@ -1,17 +1,49 @@
-"""Workers of every pool, and workers in the background, as ``manage.py celery`` starts them."""
+"""Workers of every pool and in the background, and what they finish before they end."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.running import Project, wait_for
+from tests import servers
+from tests.acceptance.running import ROOT, Process, Project, wait_for
+
+#: A Celery app whose tasks leave something in flight for two seconds.
+SLOW = """
+import os, threading, time
+from pathlib import Path
+from celery import Celery
+from rapidsms_db_router.worker.shutdown import on_shutdown
+
+HERE = Path(__file__).parent
+app = Celery(broker=os.environ["BROKER"])
+folders = "data_folder_in", "data_folder_out", "control_folder"
+app.conf.broker_transport_options = {
+    "global_keyprefix": os.environ["PREFIX"],
+    **dict.fromkeys(folders, str(HERE / "queue")),
+}
+
+def call(task):
+    time.sleep(2)
+    (HERE / f"{task}.called").touch()
+
+@app.task(name="rapidsms_db_router.begin")
+def begin(task, seconds):
+    thread = threading.Thread(target=call, args=[task], daemon=True)
+    thread.start()
+    on_shutdown(thread.join)
+    (HERE / f"{task}.begun").write_text(str(os.getpid()))
+    time.sleep(seconds)
+    (HERE / f"{task}.ran").touch()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +116,89 @@ def test_workers_that_celery_multi_starts(project: Project, pidfile: Path) -> No
     assert_answers(project, "from one of many")
     project.manage("celery", "multi", "stopwait", "w1@localhost", *where)
     wait_for("the worker's end", lambda: not pidfile.exists())
+
+
+class Slow:
+    """A worker of :data:`SLOW` with one process in its pool."""
+
+    def __init__(self, folder: Path, broker: str) -> None:
+        self.folder = folder
+        (folder / "queue").mkdir()
+        (folder / "slow.py").write_text(SLOW)
+        path = os.pathsep.join([str(folder), str(ROOT)])
+        self.prefix = f"{folder.name}.{os.getpid()}:"
+        self.environment = {
+            **os.environ,
+            "BROKER": broker,
+            "PREFIX": self.prefix,
+            "PYTHONPATH": path,
+        }
+        self.environment.pop("DJANGO_SETTINGS_MODULE", None)
+        options = "-c", "1", "-l", "info", "-n", f"{folder.name}@localhost"
+        command = self.celery("worker", *options)
+        self.worker = Process(command, self.environment, folder / "worker.log")
+
+    def celery(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "celery", "-A", "slow", *words]
+
+    def begin(self, task: str, seconds: float) -> int:
+        """Have a task run for so many seconds; return who runs it, once its call is in flight."""
+        arguments = f'["{task}", {seconds}]'
+        call = self.celery("call", "rapidsms_db_router.begin", "-a", arguments)
+        subprocess.run(call, env=self.environment, check=True, capture_output=True)
+        wait_for(f"task {task}", lambda: self.has(f"{task}.begun"))
+        if not seconds:
+            wait_for("its end", lambda: self.has(f"{task}.ran"))
+        return int((self.folder / f"{task}.begun").read_text())
+
+    def has(self, name: str) -> bool:
+        path = self.folder / name
+        return path.exists() and (path.suffix != ".begun" or path.read_text() != "")
+
+
+@pytest.fixture(params=["filesystem", "redis"])
+def slow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Slow]:
+    """A worker that runs, and whose calls take long."""
+    if request.param == "redis":
+        servers.require("redis")
+    slow = Slow(tmp_path, servers.BROKERS.get(request.param, "filesystem://"))
+    try:
+        slow.worker.wait_for_output(" ready.")
+        yield slow
+    finally:
+        print(slow.worker.output())
+        slow.worker.kill()
+        if request.param == "redis":
+            with servers.connect_broker("redis") as connection:
+                client = connection.default_channel.client
+                for key in client.scan_iter(f"{slow.prefix}*"):
+                    client.delete(key)
+
+
+@pytest.mark.parametrize("seconds", [0, 1], ids=["idle", "busy"])
+def test_a_process_that_is_terminated_finishes_first(slow: Slow, seconds: float) -> None:
+    process = slow.begin("one", seconds)
+
+    os.kill(process, signal.SIGTERM)
+    wait_for("its call", lambda: slow.has("one.called"))
+
+    assert slow.has("one.ran")
+    assert slow.begin("two", 0) != process
+    assert_ends_well(slow, slow.worker.send_signal)
+    assert slow.has("two.called")
+
+
+@pytest.mark.parametrize("seconds", [0, 1], ids=["idle", "busy"])
+def test_a_process_group_that_is_terminated_finishes_first(slow: Slow, seconds: float) -> None:
+    slow.begin("one", seconds)
+
+    assert_ends_well(slow, lambda number: os.killpg(slow.worker.pid, number))
+
+    assert slow.has("one.ran")
+    assert slow.has("one.called")
+
+
+def assert_ends_well(slow: Slow, send_signal: Callable[[signal.Signals], None]) -> None:
+    send_signal(signal.SIGTERM)
+    assert slow.worker.wait() == 0
+    assert "ERROR" not in slow.worker.output()

@@ -15,8 +15,8 @@ from django.utils.timezone import now
 from rapidsms.models import Backend
 from rapidsms.router import receive, send
 
-from rapidsms_db_router import gates
-from rapidsms_db_router.admin import BoundedPaginator
+from rapidsms_db_router.admin.base import BoundedPaginator
+from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import Message, Transmission
 
 pytestmark = pytest.mark.django_db
@@ -519,13 +519,13 @@ def test_the_page_of_backends_shows_what_waits(admin, worker, people, installed_
         send("news", people(3))
         send("more", people(1))
     people(1, "other")
-    gates.pause(Backend.objects.get(name="other"))
+    operators.pause(Backend.objects.get(name="other"))
     page = admin.get(BACKENDS)
     shown = {row.name: row for row in page.context["cl"].result_list}
     assert (shown["phones"].waiting_batches, shown["other"].waiting_batches) == (2, None)
     text = re.sub(r"<[^>]*>", " ", page.content.decode())
-    assert re.search(r"other\s+paused\s+0\s+0\s+0", text)
-    assert re.search(r"phones\s+called\s+0\s+2\s+0", text)
+    assert re.search(r"other\s+paused\s+0\s+0\s+0\s+0", text)
+    assert re.search(r"phones\s+working\s+0\s+2\s+0\s+0", text)
 
 
 def test_the_page_of_backends_asks_as_many_queries_for_ten_as_for_one(admin, people):
@@ -538,7 +538,7 @@ def test_the_page_of_backends_asks_as_many_queries_for_ten_as_for_one(admin, peo
     queries()
     one = queries()
     for number in range(9):
-        gates.pause(people(1, f"backend {number}")[0].backend)
+        operators.pause(people(1, f"backend {number}")[0].backend)
     assert queries() == one
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from rapidsms.router import send
 
-from rapidsms_db_router.clock import now
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import BackendState
 
 pytestmark = pytest.mark.django_db

@@ -13,9 +13,11 @@ from django.utils.timezone import now
 from rapidsms.models import Backend, Connection
 from rapidsms.router import receive, send
 
-from rapidsms_db_router import DatabaseRouter, delivery, queueing
+from rapidsms_db_router import DatabaseRouter
 from rapidsms_db_router.errors import InvalidConnection
 from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.outbound import outbox
+from rapidsms_db_router.outbound.again import resend
 
 pytestmark = pytest.mark.django_db
 
@@ -234,7 +236,7 @@ def test_the_same_connection_twice_gets_one_transmission(person, calls, shape):
     assert calls[0].identities == [person.identity]
 
 
-# Repetitions
+# Duplicates
 
 
 def test_the_same_message_posted_again_is_one_message_processed_once(person, received, calls):
@@ -247,7 +249,7 @@ def test_the_same_message_posted_again_is_one_message_processed_once(person, rec
     assert (len(received), len(calls)) == (1, 1)
 
 
-def test_a_repetition_of_a_message_not_yet_processed_is_processed_once(
+def test_a_duplicate_of_a_message_not_yet_processed_is_processed_once(
     person, worker, received, calls
 ):
     for _ in range(3):
@@ -257,7 +259,7 @@ def test_a_repetition_of_a_message_not_yet_processed_is_processed_once(
     assert (len(received), len(calls)) == (1, 1)
 
 
-def test_a_repetition_within_atomic_leaves_the_transaction_usable(person):
+def test_a_duplicate_within_atomic_leaves_the_transaction_usable(person):
     with transaction.atomic():
         first = receive("ping", person, fields={"external_id": "abc"})
         second = receive("ping", person, fields={"external_id": "abc"})
@@ -271,7 +273,7 @@ def test_a_repetition_within_atomic_leaves_the_transaction_usable(person):
     [("other", 0, "abc"), ("ping", 1, "abc"), ("ping", 0, "abd"), ("Ping", 0, "abc")],
     ids=["text", "connection", "external id", "case"],
 )
-def test_a_message_that_differs_in_anything_is_no_repetition(people, text, n, external_id):
+def test_a_message_that_differs_in_anything_is_no_duplicate(people, text, n, external_id):
     connections = people(2)
     receive("ping", connections[0], fields={"external_id": "abc"})
     receive(text, connections[n], fields={"external_id": external_id})
@@ -285,24 +287,24 @@ def test_without_an_external_id_people_may_repeat_themselves(person, calls):
 
 
 @pytest.mark.parametrize(("hours", "stored"), [(23, 1), (25, 2)])
-def test_a_repetition_comes_within_a_day(person, hours, stored):
+def test_a_duplicate_comes_within_a_day(person, hours, stored):
     first = receive("ping", person, fields={"external_id": "abc"})
     Message.objects.update(date=now() - datetime.timedelta(hours=hours))
     second = receive("ping", person, fields={"external_id": "abc"})
     assert Message.objects.filter(direction="I").count() == stored
     assert (first.dbm == second.dbm) is (stored == 1)
-    # and of the second there may be repetitions again
+    # and of the second there may be duplicates again
     third = receive("ping", person, fields={"external_id": "abc"})
     assert third.dbm == second.dbm
 
 
-def test_outgoing_messages_are_no_repetitions(person, calls):
+def test_outgoing_messages_are_no_duplicates(person, calls):
     for _ in range(2):
         send("news", [person], fields={"external_id": "abc"})
     assert len(calls) == 2
 
 
-# Rows deleted between queueing and the task
+# Rows deleted between the commit and the task
 
 
 def send_queued(worker, connections):
@@ -434,8 +436,8 @@ def test_what_errored_without_its_backend_is_sent_once_it_is_back_and_told_to(
     assert set(message.transmissions.values_list("status", "next_try")) == {("E", None)}
     settings.INSTALLED_BACKENDS = installed_backends
     with worker.commit():
-        delivery.resend(message.transmissions.all())
-        queueing.queue_outbound(Message.objects.get(pk=message.pk))
+        resend(message.transmissions.all())
+        outbox.send(Message.objects.get(pk=message.pk))
     worker.work()
     message.refresh_from_db()
     assert message.status == "S"

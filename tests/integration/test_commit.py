@@ -7,9 +7,10 @@ import time
 import pytest
 from django.db import transaction
 from django.test import TransactionTestCase
+from rapidsms.models import Backend
 from rapidsms.router import receive, send
 
-from rapidsms_db_router.models import Message
+from rapidsms_db_router.models import Batch, Message
 
 
 class CommitTest(TransactionTestCase):
@@ -61,7 +62,7 @@ class CommitTest(TransactionTestCase):
         self.assertEqual(self.names(), ["send_transmissions"])
         self.assertEqual([message.text for message in Message.objects.all()], ["first"])
 
-    def test_a_message_whose_batches_are_queued_is_p(self):
+    def test_a_message_that_workers_were_told_of_is_p(self):
         with transaction.atomic():
             msg = send("news", self.people(1))
         self.assertEqual(Message.objects.get().status, "P")
@@ -91,11 +92,30 @@ def test_tasks_are_published_with_their_names_in_json(people, worker):
 
 
 @pytest.mark.django_db
-def test_one_task_is_published_for_each_batch(people, worker, settings):
+def test_one_task_is_published_for_each_backend_whatever_the_number_of_batches(
+    people, worker, settings
+):
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 2
     with worker.commit():
-        send("news", people(3, "phones") + people(2, "radios"))
-    assert sorted(len(task.kwargs["transmission_ids"]) for task in worker.take()) == [1, 2, 2]
+        message = send("news", people(7, "phones") + people(2, "radios")).database_message
+    assert Batch.objects.count() == 5
+    tasks = worker.take()
+    names = [Backend.objects.get(pk=task.kwargs["backend_id"]).name for task in tasks]
+    assert sorted(names) == ["phones", "radios"]
+    for name, task in zip(names, tasks):
+        rows = message.transmissions.filter(connection__backend__name=name).order_by("pk")
+        first = list(rows.values_list("pk", flat=True)[:2])
+        assert task.kwargs["transmission_ids"] == first
+
+
+@pytest.mark.django_db
+def test_a_reply_needs_no_task(person, worker, calls):
+    with worker.commit():
+        receive("ping", person)
+    (inbound,) = worker.take()
+    worker.run(inbound)
+    assert [call.text for call in calls] == ["pong"]
+    assert worker.take() == []
 
 
 BROKERS_THAT_ARE_DOWN = ["redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"]
@@ -128,7 +148,7 @@ def test_a_broker_that_is_down_costs_one_line_in_the_log_and_no_more_than_two_se
     assert message.status == "Q"
     ours = [record for record in caplog.records if record.name.startswith("rapidsms_db_router")]
     assert [record.getMessage() for record in ours if record.levelname == "ERROR"] == [
-        f"queueing_failed message={message.pk} error=OperationalError"
+        f"publishing_failed message={message.pk} error=OperationalError"
     ]
 
 
@@ -143,4 +163,4 @@ def test_a_broadcast_of_many_batches_does_not_wait_for_the_broker_at_each(
     with django_capture_on_commit_callbacks(execute=True):
         send("news", connections)
     assert time.monotonic() - started < 2
-    assert caplog.text.count("queueing_failed") == 1
+    assert caplog.text.count("publishing_failed") == 1

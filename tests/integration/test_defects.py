@@ -7,16 +7,15 @@ or several processes is in ``tests/acceptance`` and ``tests/concurrency``.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from django.db import transaction
 from rapidsms.models import Backend
 from rapidsms.router import get_router, receive, send
 
 from rapidsms_db_router.admin import MessageAdmin, TransmissionAdmin
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Batch, Message, Transmission
 from rapidsms_db_router.tasks import receive_async, send_transmissions
+from tests.integration.executors import SlowGateway
 from tests.service.messages import PriorityMessage
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +28,7 @@ def refusing(*numbers):
 
 
 def queued(worker, connections, **kwargs):
-    """Send, and return the row of a message whose tasks no worker has taken yet."""
+    """Send, and return the row of a message that no sender has claimed yet."""
     with worker.commit():
         return send("news", connections, **kwargs).database_message
 
@@ -81,9 +80,10 @@ def test_defect_06_failed_identities_count_on_any_exception(
         "router.db.max_retries": max_retries,
     }
     message = queued(worker, people(3))
-    retries = worker.work()
+    worker.work()
     assert statuses(message) == ("E", "SES")
-    assert len(retries) == bool(max_retries)
+    retried = message.transmissions.filter(next_try__isnull=False)
+    assert retried.count() == Batch.objects.count() == bool(max_retries)
 
 
 def test_defect_07_a_backend_row_that_is_gone_leaves_nothing_queued(people, worker, calls):
@@ -157,11 +157,15 @@ def test_defect_14_a_message_that_was_processed_is_not_processed_again(person, r
     assert len(received) == 1
 
 
-def test_defect_15_a_permanent_failure_is_not_retried(people, worker, settings):
+def test_defect_15_a_permanent_failure_is_not_retried(people, worker, settings, calls):
     message = queued(worker, people(2))
-    settings.INSTALLED_BACKENDS = {}
-    assert worker.work() == []
+    installed, settings.INSTALLED_BACKENDS = settings.INSTALLED_BACKENDS, {}
+    worker.work()
+    settings.INSTALLED_BACKENDS = installed
+    worker.make_due()
     assert statuses(message) == ("E", "EE")
+    assert set(message.transmissions.values_list("next_try", flat=True)) == {None}
+    assert (calls, Batch.objects.count()) == ([], 0)
 
 
 def test_defect_15_one_bad_number_does_not_make_the_others_go_again(
@@ -169,9 +173,8 @@ def test_defect_15_one_bad_number_does_not_make_the_others_go_again(
 ):
     installed_backends["phones"] = refusing("+254700000001")
     queued(worker, people(3))
-    (retry,) = worker.work()
-    Transmission.objects.filter(status="E").update(next_try=Transmission.objects.first().date)
-    worker.run(retry)
+    worker.work()
+    worker.make_due()
     assert [len(call.identities) for call in calls] == [3, 1]
 
 
@@ -190,10 +193,15 @@ def test_defect_16_set_status_saves_no_column_that_another_has_written(person):
 def test_defect_16_of_two_batches_the_one_that_ends_last_ends_the_message(people, worker, settings):
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
     message = queued(worker, people(2))
-    first, second = worker.take()
-    worker.run(second)
-    assert statuses(message) == ("P", "QS")
-    worker.run(first)
+    gateway = worker.sender.executor = SlowGateway()
+    worker.sender.wake(people(1)[0].backend)
+    worker.sender.step()
+    assert statuses(message) == ("P", "PP")
+    gateway.answer(1)
+    worker.sender.step()
+    assert statuses(message) == ("P", "PS")
+    gateway.answer(0)
+    worker.sender.step()
     assert statuses(message) == ("S", "SS")
 
 
@@ -223,10 +231,9 @@ def test_defect_19_every_move_writes_when(people, worker, installed_backends):
         moments.append(Transmission.objects.get().updated)
         return moments[-1] > moments[-2]
 
-    (retry,) = worker.work()
+    worker.work()
     assert changed()
-    Transmission.objects.update(next_try=moments[0])
-    worker.run(retry)
+    worker.make_due()
     assert changed()
     before = message.updated
     message.refresh_from_db()
@@ -241,12 +248,11 @@ def test_defect_19_the_admin_does_not_sort_by_a_date():
 def test_defect_20_e_says_whether_a_try_follows(people, worker, installed_backends):
     installed_backends["phones"] = {**FAILING, "router.db.max_retries": 1}
     queued(worker, people(1))
-    (retry,) = worker.work()
+    worker.work()
     row = Transmission.objects.get()
     assert row.status == "E"
     assert row.next_try > row.updated
-    Transmission.objects.update(next_try=row.next_try - timedelta(hours=1))
-    worker.run(retry)
+    worker.make_due()
     row.refresh_from_db()
     assert (row.status, row.next_try) == ("E", None)
 

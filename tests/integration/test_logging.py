@@ -7,8 +7,12 @@ import logging
 import pytest
 from rapidsms.router import receive, send
 
-from rapidsms_db_router import delivery, queueing, signals
+from rapidsms_db_router import signals
+from rapidsms_db_router.inbound.again import reprocess
 from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.outbound import outbox
+from rapidsms_db_router.outbound.again import resend
+from rapidsms_db_router.publishing import doorbells
 from tests.service.messages import PriorityMessage
 
 pytestmark = pytest.mark.django_db
@@ -107,10 +111,10 @@ def test_bad_input_tells_nothing(person, log):
     assert_tells_nothing(log())
 
 
-def test_a_repeated_message_tells_nothing(person, log):
+def test_a_duplicate_tells_nothing(person, log):
     for _ in range(2):
         receive(f"ping {SECRET}", person, fields={"external_id": f"{NUMBER}{SECRET}"})
-    assert "message_repeated" in log()
+    assert "message_duplicate" in log()
     assert_tells_nothing(log())
 
 
@@ -122,7 +126,7 @@ def test_a_broker_that_is_down_tells_nothing(
     with django_capture_on_commit_callbacks(execute=True):
         receive(f"ping {SECRET}", people(1)[0], fields={"number": NUMBER})
         send(f"news {SECRET}", people(2))
-    assert "queueing_failed" in log()
+    assert "publishing_failed" in log()
     assert_tells_nothing(log())
 
 
@@ -150,10 +154,10 @@ def test_what_is_tried_again_on_request_tells_nothing(people, log, installed_bac
     installed_backends["phones"] = {**BACKENDS["fails"], "router.db.max_retries": 0}
     send(f"news {SECRET}", people(2))
     receive(f"raise {SECRET}", people(1)[0])
-    for pk in delivery.resend(Transmission.objects.all())[1]:
-        queueing.queue_outbound(Message.objects.get(pk=pk))
-    for pk in delivery.reprocess(Message.objects.all()):
-        queueing.queue_inbound(Message.objects.get(pk=pk))
+    for pk in resend(Transmission.objects.all())[1]:
+        outbox.send(Message.objects.get(pk=pk))
+    for pk in reprocess(Message.objects.all()):
+        doorbells.publish_inbound(Message.objects.get(pk=pk))
     assert "transmissions_resent" in log()
     assert "messages_reprocessed" in log()
     assert_tells_nothing(log())

@@ -14,14 +14,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rapidsms_db_router import conf
 from tests.acceptance.project.gateway import REFUSED_ONCE, Record
 from tests.acceptance.running import Process, Project
+from tests.storms.project.gateway import HANGS, SLOW
 from tests.storms.servers import Broker, Database, MariaDB, PostgreSQL, RabbitMQ, Redis
 
-#: A broadcast's batch size, and the processes of one worker: as in the project's settings and in
-#: ``Project.start_worker``.
-BATCH_SIZE = 50
-PROCESSES = 2
+#: The recipients of one call, and the calls of all workers that are in flight at once: as in the
+#: project's settings, and by default.
+CALL_SIZE = 2
+CALLS = conf.CONCURRENCY
+#: SMS that a broadcast has in flight at once, at the most.
+IN_FLIGHT = CALLS * CALL_SIZE
+#: What one step may begin to send: ``MOST_ROWS`` of ``outbound/lane.py``, which needs a project.
+MOST_ROWS = 1000
+#: SMS that may be sent twice when a worker is killed: those in flight, and those of one step.
+AT_A_KILL = IN_FLIGHT + min(IN_FLIGHT, MOST_ROWS)
+#: Dates as of a project that sets none of them, for workers and for a web server.
+DEFAULT_DATES = {
+    f"DB_ROUTER_TEST_{name}": str(conf.DEFAULTS[f"DB_ROUTER_{name}"])
+    for name in ("VISIBILITY_TIMEOUT", "RECOVERY_INTERVAL")
+}
 #: How soon after the last fault everything has to be as if there had been none, in seconds.
 SOON = 30
 #: How long to wait before what is not whole counts as stuck, in seconds.
@@ -113,7 +126,8 @@ class Storm(Project):
         self.kill_workers()
         self._ask("/forget/")
         self.broker_server.empty()
-        self.gateway.log.unlink(missing_ok=True)
+        for path in (self.gateway.log, self.folder / HANGS, self.folder / SLOW):
+            path.unlink(missing_ok=True)
         self._read = self._accepted = 0
         self._expected.clear()
         self._perhaps.clear()
@@ -122,7 +136,7 @@ class Storm(Project):
     # Workers
 
     def work(self, count: int = 1, *options: str, ready: bool = True, **environment: str) -> None:
-        """Start workers of two processes each.
+        """Start workers, of two processes each unless the options say otherwise.
 
         :param options: more for the command.
         :param ready: whether to wait until they are.
@@ -152,6 +166,33 @@ class Storm(Project):
         finally:
             self.address = address
             web.stop()
+
+    def processes_of(self, worker: Process) -> list[int]:
+        """Return the processes of a worker's pool."""
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    # The gateways
+
+    @contextmanager
+    def gateway_hangs(self) -> Iterator[None]:
+        """Have the gateway "other" accept calls in the body, and never answer them."""
+        with self._there_is(HANGS):
+            yield
+
+    @contextmanager
+    def gateway_is_slow(self) -> Iterator[None]:
+        """Have every call of the gateways take 300 ms longer in the body."""
+        with self._there_is(SLOW):
+            yield
+
+    @contextmanager
+    def _there_is(self, name: str) -> Iterator[None]:
+        (self.folder / name).touch()
+        try:
+            yield
+        finally:
+            (self.folder / name).unlink()
 
     # What is asked for
 

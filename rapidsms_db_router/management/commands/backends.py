@@ -6,10 +6,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Sum
 from rapidsms.models import Backend
 
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import operators
-from rapidsms_db_router.models import Batch
+from rapidsms_db_router.models import Batch, SlotLease
 from rapidsms_db_router.publishing import doorbells
 
 
@@ -32,11 +34,14 @@ class Command(BaseCommand):
             operators.resume(backend)
             doorbells.publish_outbound(backend, message_id=0)
         for backend in Backend.objects.select_related("router_state").order_by("name"):
-            batches = Batch.objects.filter(backend=backend.pk)
-            in_flight = batches.filter(claim_token__isnull=False).count()
-            waiting = batches.count() - in_flight
+            waiting = Batch.objects.filter(backend=backend, claim_token=None).count()
+            leases = SlotLease.objects.filter(backend=backend, expires_at__gt=now())
+            calls = leases.aggregate(n=Sum("in_flight"), left=Sum("abandoned"))
             state = operators.describe(backend)
-            self.stdout.write(f"{backend}: {state}; {waiting} waiting, {in_flight} in flight")
+            self.stdout.write(
+                f"{backend}: {state}; {waiting} batches waiting, {calls['n'] or 0} calls in flight,"
+                f" {calls['left'] or 0} threads left behind"
+            )
 
 
 def _backend(name: str) -> Backend:

@@ -1,0 +1,87 @@
+"""The page of backends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.http import HttpRequest
+
+from rapidsms_db_router.admin.base import ReadOnlyAdmin
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.limits import operators
+from rapidsms_db_router.models import Batch, Gateway, SlotLease
+from rapidsms_db_router.publishing import doorbells
+
+
+@admin.register(Gateway)
+class GatewayAdmin(ReadOnlyAdmin):
+    """Backends: whether they are called, and what waits for them."""
+
+    list_display = ("name", "state", "failures", "waiting", "in_flight", "abandoned")
+    list_display_links = None
+    list_select_related = ("router_state",)
+    ordering = ("name",)
+    sortable_by = ()
+    actions = ("pause", "resume")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Gateway]:
+        """Add how many batches wait, and how many calls are in flight or left behind."""
+        batches = Batch.objects.filter(backend=OuterRef("pk"), claim_token=None).order_by()
+        leases = SlotLease.objects.filter(backend=OuterRef("pk"), expires_at__gt=now()).order_by()
+        waiting = batches.values("backend").annotate(number=Count("pk"))
+        calls, threads = (
+            leases.values("backend").annotate(number=Sum(column))
+            for column in ("in_flight", "abandoned")
+        )
+        backends = super().get_queryset(request)
+        found: QuerySet[Gateway] = backends.annotate(
+            waiting_batches=Subquery(waiting.values("number")),
+            calls_in_flight=Subquery(calls.values("number")),
+            threads_abandoned=Subquery(threads.values("number")),
+        )
+        return found
+
+    @admin.display(description="state")
+    def state(self, backend: Gateway) -> str:
+        """Whether it works, is paused, or is out of order, since when and why."""
+        return operators.describe(backend)
+
+    @admin.display(description="failed calls in a row")
+    def failures(self, backend: Gateway) -> int:
+        """How many calls failed one after the other."""
+        state = operators.state_of(backend)
+        return 0 if state is None else state.failures
+
+    @admin.display(description="batches that wait")
+    def waiting(self, backend: Any) -> int:
+        """How many are still to be sent."""
+        return backend.waiting_batches or 0
+
+    @admin.display(description="calls in flight")
+    def in_flight(self, backend: Any) -> int:
+        """How many calls of it all workers make now."""
+        return backend.calls_in_flight or 0
+
+    @admin.display(description="threads left behind")
+    def abandoned(self, backend: Any) -> int:
+        """How many calls are over by their deadline, and have not returned yet."""
+        return backend.threads_abandoned or 0
+
+    @admin.action(permissions=["pause"], description="Pause: nothing is sent to them")
+    def pause(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:
+        """Have nothing sent to the selected backends."""
+        backends = list(queryset)
+        for backend in backends:
+            operators.pause(backend)
+        self.message_user(request, f"Paused: {', '.join(map(str, backends))}.")
+
+    @admin.action(permissions=["pause"], description="Resume: they are called again, at once")
+    def resume(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:
+        """Have the selected backends called again."""
+        backends = list(queryset)
+        for backend in backends:
+            operators.resume(backend)
+            doorbells.publish_outbound(backend, message_id=0)
+        self.message_user(request, f"Called again: {', '.join(map(str, backends))}.")

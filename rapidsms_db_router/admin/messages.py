@@ -1,0 +1,222 @@
+"""The pages of messages and of their transmissions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+
+from rapidsms_db_router.admin.base import (
+    SHORT,
+    BackendFilter,
+    NextTryFilter,
+    ReadOnlyAdmin,
+    link,
+    pretty,
+)
+from rapidsms_db_router.choices import Status
+from rapidsms_db_router.inbound import again as inbound_again
+from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models.message import backend_context
+from rapidsms_db_router.outbound import discarding
+from rapidsms_db_router.publishing import doorbells
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    """Messages, with counts of their transmissions by status."""
+
+    list_display = (
+        "id",
+        "date",
+        "direction",
+        "short_text",
+        "status",
+        "short_error",
+        "sent",
+    )
+    list_display_links = ("id", "short_text")
+    list_filter = ("direction", "status", BackendFilter, "date")
+    search_fields = ("text",)
+    search_help_text = "A number, an external id, or part of a text"
+    actions = ("resend", "reprocess", "cancel")
+    fieldsets = (
+        (None, {"fields": ("direction", "status", "text", "transmission_counts", "error")}),
+        (
+            "Dates",
+            {"fields": ("date", "not_before", "expires_at", "updated", "sent", "delivered")},
+        ),
+        (
+            "Details",
+            {
+                "fields": (
+                    "original",
+                    "replies",
+                    "external_id",
+                    "pretty_fields",
+                    "pretty_context",
+                    "message_class",
+                    "attempts",
+                    "recover_at",
+                )
+            },
+        ),
+    )
+    readonly_fields = (
+        "transmission_counts",
+        "original",
+        "replies",
+        "pretty_fields",
+        "pretty_context",
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search for a number; if none is like it, for an external id; else for part of a text."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        of_number = Transmission.objects.filter(connection__identity=term).values("message")
+        # One after the other, since no index serves an OR of these, and none at all serves the
+        # last.
+        for found in (queryset.filter(pk__in=of_number), queryset.filter(external_id=term)):
+            if found.exists():
+                return found, False
+        return queryset.filter(text__icontains=term), False
+
+    @admin.display(description="text", ordering=None)
+    def short_text(self, message: Message) -> str:
+        """The beginning of the text."""
+        return Truncator(message.text).chars(SHORT) or "(empty)"
+
+    @admin.display(description="transmissions")
+    def transmission_counts(self, message: Message) -> SafeString | str:
+        """How many transmissions have which status, each a link to them."""
+        counts = message.transmissions.values_list("status").annotate(Count("pk")).order_by()
+        page = reverse("admin:rapidsms_db_router_transmission_changelist")
+        return (
+            format_html_join(
+                ", ",
+                '<a href="{}?message__id__exact={}&amp;status__exact={}">{} {}</a>',
+                (
+                    (page, message.pk, status, intcomma(count), Status(status).label)
+                    for status, count in sorted(counts)
+                ),
+            )
+            or "none"
+        )
+
+    @admin.display(description="in response to")
+    def original(self, message: Message) -> SafeString | str:
+        """A link to the message this one answers."""
+        if message.in_response_to is None:
+            return "-"
+        return link(message.in_response_to)
+
+    @admin.display(description="replies")
+    def replies(self, message: Message) -> SafeString | str:
+        """Links to the first replies to this message."""
+        replies = message.responses.order_by("pk")[:20]
+        return format_html_join(", ", "{}", ((link(reply),) for reply in replies)) or "-"
+
+    @admin.display(description="fields")
+    def pretty_fields(self, message: Message) -> SafeString:
+        """The message's fields, as JSON."""
+        return pretty(message.fields)
+
+    @admin.display(description="backend context")
+    def pretty_context(self, message: Message) -> SafeString:
+        """What the backend gets beside the text, as JSON."""
+        return pretty(backend_context(message))
+
+    @admin.action(permissions=["resend"], description="Send errored transmissions again")
+    def resend(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Send the errored transmissions of the selected messages again."""
+        chosen = queryset.order_by().values("pk")
+        self.resend_transmissions(request, Transmission.objects.filter(message__in=chosen))
+
+    @admin.action(permissions=["reprocess"], description="Process errored inbound messages again")
+    def reprocess(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Run the apps on the errored inbound messages among the selected again."""
+        ids = inbound_again.reprocess(queryset)
+        for message in Message.objects.filter(pk__in=ids):
+            doorbells.publish_inbound(message)
+        level = messages.SUCCESS if ids else messages.WARNING
+        self.message_user(
+            request, f"{len(ids)} errored inbound messages will be processed again.", level
+        )
+
+    @admin.action(permissions=["cancel"], description="Cancel what is still to be sent")
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Give up what is still to be sent of the selected outbound messages."""
+        count = discarding.cancel(queryset)
+        level = messages.SUCCESS if count else messages.WARNING
+        self.message_user(request, f"{count} transmissions were cancelled.", level)
+
+
+@admin.register(Transmission)
+class TransmissionAdmin(ReadOnlyAdmin):
+    """Transmissions, with the error and the next try of failed ones."""
+
+    list_display = (
+        "id",
+        "connection",
+        "status",
+        "short_error",
+        "attempts",
+        "next_try",
+        "sent",
+        "message_link",
+    )
+    list_select_related = ("message", "connection__backend")
+    list_filter = ("status", "message__direction", "connection__backend", NextTryFilter, "date")
+    search_fields = ("connection__identity",)
+    search_help_text = "A number, a message's external id, or part of its text"
+    actions = ("resend",)
+    fields = (
+        "message_link",
+        "connection",
+        "status",
+        "error",
+        "external_id",
+        "attempts",
+        "next_try",
+        "date",
+        "updated",
+        "sent",
+        "delivered",
+    )
+    readonly_fields = ("message_link",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search for a number; if there is none like it, for messages as their own page does."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        of_number = queryset.filter(connection__identity=term)
+        if of_number.exists():
+            return of_number, False
+        with_id = Message.objects.filter(external_id=term)
+        found = with_id if with_id.exists() else Message.objects.filter(text__icontains=term)
+        return queryset.filter(message__in=found.values("pk")), False
+
+    @admin.display(description="message")
+    def messagelink(self, transmission: Transmission) -> SafeString:
+        """A link to the message."""
+        return link(transmission.message)
+
+    @admin.action(permissions=["resend"], description="Send errored transmissions again")
+    def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> None:
+        """Send the errored among the selected transmissions again."""
+        chosen = queryset.order_by().values("pk")
+        self.resend_transmissions(request, Transmission.objects.filter(pk__in=chosen))
