@@ -16,18 +16,17 @@ from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
 from rapidsms.router.blocking import BlockingRouter
 
-from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, contained
 from rapidsms_db_router.db.text import clean_json
 from rapidsms_db_router.errors import BackendNotConfigured
-from rapidsms_db_router.inbound.processing import Processing, process_inbound
+from rapidsms_db_router.inbound.arrival import arrive
+from rapidsms_db_router.inbound.processing import Processing
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import TransmissionQuerySet
 from rapidsms_db_router.outbound.outbox import Outbox
-from rapidsms_db_router.publishing import doorbells
 from rapidsms_db_router.storage import batches, messages, objects
 from rapidsms_db_router.storage.messages import Stored
 from rapidsms_db_router.storage.recipients import recipients
@@ -95,33 +94,11 @@ class DatabaseRouter(BlockingRouter):
         """
         if not hasattr(msg, "dbm"):
             self._store_incoming(msg)
-        if msg.dbm.status != Status.QUEUED:
-            return  # a duplicate of what was processed before
-        if doorbells.is_eager():
-            doorbells.publish_inbound(msg.dbm)
-        else:
-            transaction.on_commit(lambda: self._after_receiving(msg.dbm), using=alias())
+        arrive(self, msg.dbm)
 
     def _store_incoming(self, msg: Any) -> None:
         msg.dbm = self._store(Direction.INCOMING, msg).message
         msg.id = msg.dbm.pk
-
-    def _after_receiving(self, dbm: Message) -> None:
-        """Have the apps run on a stored message; its caller must not see this fail."""
-        try:
-            if conf.has_eager_backend() and conf.is_eager(self._backend_name(dbm)):
-                process_inbound(self, dbm.pk, Outbox(lambda: self))
-            elif not doorbells.publish_inbound(dbm):
-                unclaimed = Message.objects.filter(pk=dbm.pk, claim_token=None)
-                unclaimed.filter(status=Status.QUEUED).update(recover_at=now())
-        except Exception as exc:
-            logger.error("publishing_failed message=%s error=%s", dbm.pk, type(exc).__name__)
-            logger.debug("publishing_failed message=%s", dbm.pk, exc_info=True)
-
-    @staticmethod
-    def _backend_name(dbm: Message) -> str | None:
-        names = dbm.transmissions.order_by("pk").values_list("connection__backend__name", flat=True)
-        return names.first()
 
     # Inbound, in a worker
 

@@ -13,7 +13,8 @@ from sphinx.directives import ObjectDescription
 from sphinx.roles import XRefRole
 from sphinx.util.nodes import make_id
 
-from rapidsms_db_router import checks, conf
+from rapidsms_db_router import conf
+from rapidsms_db_router.checks import settings as checks
 
 
 class Option(ObjectDescription[str]):

@@ -211,7 +211,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
         return queryset.filter(message__in=found.values("pk")), False
 
     @admin.display(description="message")
-    def messagelink(self, transmission: Transmission) -> SafeString:
+    def message_link(self, transmission: Transmission) -> SafeString:
         """A link to the message."""
         return link(transmission.message)
 

@@ -28,10 +28,10 @@ class HeldBatch:
         self.token: uuid.UUID = batch.claim_token  # type: ignore[assignment]  # it is claimed
         self.message: Message = batch.message
         self.position = batch.position
-        #: Whether it holds all transmissions of its message, and all of them were sent so far.
-        self.whole = batch.whole
         #: Recipients to be called.
         self.pending: deque[Recipient] = deque(recipients)
+        #: Whether it holds all transmissions of its message, and all of them were sent so far.
+        self.whole = batch.whole and len(self.pending) == len(batch.transmission_ids)
         #: Recipients to be called together, since a larger call was refused.
         self.divided: deque[list[Recipient]] = deque()
         #: Transmissions in flight.

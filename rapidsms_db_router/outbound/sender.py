@@ -30,9 +30,9 @@ from rapidsms_db_router.engine import engine
 from rapidsms_db_router.errors import OutcomeUnknown
 from rapidsms_db_router.limits import permits
 from rapidsms_db_router.limits.permits import Permit
-from rapidsms_db_router.limits.rate import Grant
 from rapidsms_db_router.limits.slots import release_slots
 from rapidsms_db_router.outbound import completion, queue, response, settling
+from rapidsms_db_router.outbound.asking import ask
 from rapidsms_db_router.outbound.calls import Call, Executor, Job
 from rapidsms_db_router.outbound.completion import Completion
 from rapidsms_db_router.outbound.held import MOST_REFUSED, HeldBatch
@@ -173,31 +173,11 @@ class Sender:
         return turn.calls
 
     def _ask(self, lane: Lane) -> None:
-        """Ask what may be done, if the last permit is too old or calls have failed."""
-        moment = self.clock()
         lane.fresh = False
-        if not self.limited:
+        if self.limited:
+            ask(lane, self.id, self.clock())
+        else:
             lane.permit, lane.permit_until = Permit(slots=1), float("inf")
-            return
-        answers = [(call.response, call.trial) for call in lane.ended]
-        outages = [(answer.outage, trial) for answer, trial in answers if answer is not None]
-        failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
-        changed = permits.record(lane.backend, outages) if failing else False
-        if moment < lane.permit_until and not changed:
-            return
-        if lane.is_idle:
-            release_slots(lane.backend.pk, self.id)
-            lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
-            return
-        lane.read_options()
-        permit = permits.ask(
-            lane.backend, self.id, lane.demand(), wants_grant=lane.wants_grant(moment)
-        )
-        if permit.grant is not None:
-            start, end = (moment + seconds for seconds in permit.grant)
-            lane.grants.append(Grant(start, end, lane.options.rate or 1.0))
-        lane.permit, lane.permit_until = permit, moment + permit.ask_in
-        lane.leased, lane.fresh = True, True
 
     def _complete(self, lane: Lane, turn: Turn) -> None:
         """Write down how calls have ended; notice what recovery has taken away."""
@@ -326,12 +306,6 @@ class Sender:
 
     # Housekeeping
 
-    def _lane(self, backend: Backend) -> Lane:
-        lane = self.lanes.get(backend.pk)
-        if lane is None:
-            lane = self.lanes[backend.pk] = Lane(backend)
-        return lane
-
     def _wake(self, backend: Backend) -> None:
         self._stir(backend).more = True
 
@@ -340,7 +314,9 @@ class Sender:
 
     def _stir(self, backend: Backend) -> Lane:
         """Return the lane of a backend for which there is something new to do."""
-        lane = self._lane(backend)
+        lane = self.lanes.get(backend.pk)
+        if lane is None:
+            lane = self.lanes[backend.pk] = Lane(backend)
         lane.stalled = False
         if lane.permit.blocked:
             lane.permit_until = float("-inf")  # it may have been resumed

@@ -1,0 +1,38 @@
+"""What a lane may do for the next quarter of a second."""
+
+from __future__ import annotations
+
+import uuid
+
+from rapidsms_db_router.limits import permits
+from rapidsms_db_router.limits.permits import Permit
+from rapidsms_db_router.limits.rate import Grant
+from rapidsms_db_router.limits.slots import release_slots
+from rapidsms_db_router.outbound.lane import Lane
+
+
+def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
+    """Renew a lane's permit, if it is too old or calls have failed; the circuit breaker is told.
+
+    Belongs into the transaction of a step, before all else: the backend's state is locked first.
+
+    :param sender: whose lane it is.
+    :param moment: now, by the sender's clock.
+    """
+    answers = [(call.response, call.trial) for call in lane.ended]
+    outages = [(answer.outage, trial) for answer, trial in answers if answer is not None]
+    failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
+    changed = permits.record(lane.backend, outages) if failing else False
+    if moment < lane.permit_until and not changed:
+        return
+    if lane.is_idle:
+        release_slots(lane.backend.pk, sender)
+        lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
+        return
+    lane.read_options()
+    permit = permits.ask(lane.backend, sender, lane.demand(), wants_grant=lane.wants_grant(moment))
+    if permit.grant is not None:
+        start, end = (moment + seconds for seconds in permit.grant)
+        lane.grants.append(Grant(start, end, lane.options.rate or 1.0))
+    lane.permit, lane.permit_until = permit, moment + permit.ask_in
+    lane.leased = lane.fresh = True
