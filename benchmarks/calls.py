@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,12 @@ def busiest_second(moments: Iterable[float]) -> int:
     return max(
         (bisect_left(known, moment + 1) - place for place, moment in enumerate(known)), default=0
     )
+
+
+def most_at_once(calls: Iterable[Call]) -> int:
+    """Return how many calls the gateway had at the same time, at the most."""
+    changes = sorted(change for call in calls for change in ((call.start, 1), (call.end, -1)))
+    return max(accumulate(change for _, change in changes), default=0)
 
 
 def out_of_order(calls: Iterable[Call]) -> int:

@@ -17,7 +17,7 @@ class RapidsmsDbRouterConfig(AppConfig):
         from rapidsms_db_router import checks, tasks  # noqa: F401
         from rapidsms_db_router.recovery.step import RecoveryStep
         from rapidsms_db_router.reports.kannel import follow_kannel_report
-        from rapidsms_db_router.worker import celery_app
+        from rapidsms_db_router.worker import celery_app, shutdown  # noqa: F401  # before any fork
 
         if apps.is_installed("rapidsms.backends.kannel"):
             report = apps.get_app_config("kannel").get_model("DeliveryReport")

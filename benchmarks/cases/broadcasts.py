@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.calls import busiest_second, rate
+from benchmarks.calls import busiest_second, most_at_once, rate
 from benchmarks.cases.case import Case, Figures, floor_calls, sent_rate
 from benchmarks.gateways import http_gateway
 from benchmarks.kannels import at_kannel, no_kannel
@@ -53,7 +53,7 @@ def broadcast_with(side: Side, count: int, setup: Setup) -> Figures:
             "seconds": calls[-1].end - calls[0].end,
             "rate": rate(calls),
             "first after": calls[0].end - start,
-            "calls": len(calls),
+            "most at once": most_at_once(calls),
         }
         if setup.idle:
             figures["worker growth"] = workers.growth(memory)

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from statistics import median
 
-from benchmarks.calls import Call, out_of_order, rate
+from benchmarks.calls import Call, most_at_once, out_of_order, rate
 from benchmarks.cases.case import Case, Figures
 from benchmarks.gateways import http_server
 from benchmarks.service import ANSWERS
@@ -107,6 +107,7 @@ def many_replies(side: Side, count: int) -> Figures:
         "rate": rate(calls),
         "rate since the start": len(calls) / (calls[-1].end - start),
         "first after": calls[0].end - start,
+        "most at once": most_at_once(calls),
     }
 
 

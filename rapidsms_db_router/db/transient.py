@@ -62,15 +62,16 @@ def is_transient(err: BaseException) -> bool:
     )
 
 
-def insist(write: Callable[[], T]) -> T:
+def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
     """Call ``write``, a transaction of its own; again while the database refuses in passing.
 
-    For what nobody else knows: what a gateway has just said.
+    For what nobody else knows.
 
-    :raises django.db.Error: what the database raised, if it still refuses after a minute, or at
-        once inside another transaction, which only its owner can begin again.
+    :param patience: for how long, in seconds.
+    :raises django.db.Error: what the database raised, if it still refuses then, or at once inside
+        another transaction, which only its owner can begin again.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     pause = 0.05
     while True:
         try:

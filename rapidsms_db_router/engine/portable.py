@@ -57,7 +57,8 @@ class Portable:
             f"UPDATE {table(Message)} SET claim_token = %(token)s, recover_at = %(recover_at)s,"
             " publishes = 0, attempts = attempts + 1, updated = %(moment)s"
             " WHERE id = %(message_id)s AND direction = 'I' AND status = 'Q'"
-            " AND claim_token IS NULL"
+            # its own token: a claim whose commit succeeded, though nobody heard of it
+            " AND (claim_token IS NULL OR claim_token = %(token)s)"
         )
 
     def claim_inbound_values(self, message_id: int, token: uuid.UUID) -> dict[str, Any]:
@@ -70,30 +71,22 @@ class Portable:
         }
 
     def finish_inbound(
-        self, message_id: int, token: uuid.UUID | None, status: Status, error: str = ""
+        self, message_id: int, token: uuid.UUID, status: Status, error: str = ""
     ) -> bool:
         """Move an inbound message and its transmissions from Q to ``status``.
 
-        :param token: the claim under which it is held; ``None``: it is unclaimed.
+        :param token: the claim under which it is held.
         :param status: R, or E with the ``error``.
         :returns: ``False`` if the claim was lost; then nothing changed.
         """
-        held = "claim_token IS NULL" if token is None else "claim_token = %(token)s"
-        values = {"message_id": message_id, "status": status.value, "moment": now()}
-        finished = run(
-            f"UPDATE {table(Message)} SET status = %(status)s, claim_token = NULL,"
-            " recover_at = NULL, error = %(error)s, updated = %(moment)s"
-            f" WHERE id = %(message_id)s AND {held} AND status = 'Q'",
-            token=token,
-            error=error,
-            **values,
+        messages = Message.objects.filter(pk=message_id, claim_token=token, status=Status.QUEUED)
+        moment = now()
+        finished = messages.update(
+            status=status, claim_token=None, recover_at=None, error=error, updated=moment
         )
         if finished:
-            run(
-                f"UPDATE {table(Transmission)} SET status = %(status)s, updated = %(moment)s"
-                " WHERE message_id = %(message_id)s",
-                **values,
-            )
+            rows = Transmission.objects.filter(message=message_id)
+            rows.update(status=status, updated=moment)
         return bool(finished)
 
     # Storing
@@ -171,7 +164,8 @@ class Portable:
         """
         rows = Batch.objects.filter(pk__in=batches, claim_token__in=set(batches.values()))
         # by a write, which also renews the lease
-        rows.update(recover_at=lease())
+        if rows.update(recover_at=lease()) == len(batches):
+            return set(batches)
         return set(rows.values_list("pk", flat=True))
 
     def renew(self, batches: Mapping[int, uuid.UUID]) -> None:
@@ -217,22 +211,25 @@ class Portable:
         items = list(external_ids.items())
         for start in range(0, len(items), CASES):
             some = dict(items[start : start + CASES])
-            cases = [models.When(pk=pk, then=models.Value(said)) for pk, said in some.items()]
-            Transmission.objects.filter(pk__in=some).update(
-                external_id=models.Case(*cases, output_field=column)
-            )
+            Transmission.objects.filter(pk__in=some).update(external_id=_by_key(some, column))
 
-    def mark_errored(
-        self, ids: Sequence[int], error: str, next_try: datetime.datetime | None
-    ) -> int:
-        """Move those of ``ids`` that are P to E; return how many moved.
+    def mark_errored(self, failed: Mapping[int, tuple[str, datetime.datetime | None]]) -> None:
+        """Move transmissions that are P to E.
 
-        :param error: the reason, for the admin.
-        :param next_try: when they will be tried again; ``None``: they are given up.
+        :param failed: by primary key the reason, for the admin, and when another try follows;
+            ``None``: they are given up.
         """
-        return self._processing(ids).update(
-            status=Status.ERRORED, error=error, next_try=next_try, updated=now()
-        )
+        items = list(failed.items())
+        for start in range(0, len(items), CASES):
+            some = dict(items[start : start + CASES])
+            errors = {pk: error for pk, (error, _) in some.items()}
+            dates = {pk: date for pk, (_, date) in some.items()}
+            self._processing(some).update(
+                status=Status.ERRORED,
+                error=_by_key(errors, models.TextField()),
+                next_try=_by_key(dates, models.DateTimeField()),
+                updated=now(),
+            )
 
     def requeue(self, ids: Sequence[int], *, counted: bool = False) -> int:
         """Move those of ``ids`` that are P back to Q; return how many moved.
@@ -248,3 +245,14 @@ class Portable:
 
     def _processing(self, ids: Iterable[int]) -> models.QuerySet[Transmission]:
         return Transmission.objects.filter(pk__in=ids, status=Status.PROCESSING)
+
+
+def _by_key(values: Mapping[int, Any], column: models.Field) -> models.Case | models.Value:
+    """Return the expression of a column that may have another value in each row."""
+    if len(set(values.values())) == 1:
+        return models.Value(next(iter(values.values())), output_field=column)
+    cases = [
+        models.When(pk=pk, then=models.Value(value, output_field=column))
+        for pk, value in values.items()
+    ]
+    return models.Case(*cases, output_field=column)

@@ -18,6 +18,7 @@ from django.db.models import Model
 from django.db.models.signals import post_save, pre_save
 from rapidsms.models import Backend, Connection, Contact
 
+from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, connection, rows_of, run, table
 from rapidsms_db_router.engine.portable import Portable, Recipient
@@ -59,6 +60,25 @@ class PostgreSQL(Portable):
             prefetched._result_cache, prefetched._prefetch_done = rows, True
             message._prefetched_objects_cache = {"transmissions": prefetched}
         return message
+
+    def finish_inbound(
+        self, message_id: int, token: uuid.UUID, status: Status, error: str = ""
+    ) -> bool:
+        """See :meth:`.Portable.finish_inbound`; one statement."""
+        finished = rows_of(
+            f"WITH m AS (UPDATE {table(Message)} SET status = %(status)s, claim_token = NULL,"
+            " recover_at = NULL, error = %(error)s, updated = %(moment)s"
+            " WHERE id = %(message_id)s AND claim_token = %(token)s AND status = 'Q'"
+            " RETURNING id), t AS"
+            f" (UPDATE {table(Transmission)} SET status = %(status)s, updated = %(moment)s"
+            " WHERE message_id IN (SELECT id FROM m)) SELECT id FROM m",
+            message_id=message_id,
+            token=token,
+            status=status.value,
+            error=error,
+            moment=now(),
+        )
+        return bool(finished)
 
     # Storing
 
@@ -198,6 +218,22 @@ class PostgreSQL(Portable):
             f" WHERE {table(Transmission)}.id = said.id",
             ids=list(external_ids),
             said=list(external_ids.values()),
+        )
+
+    def mark_errored(self, failed: Mapping[int, tuple[str, datetime.datetime | None]]) -> None:
+        """See :meth:`.Portable.mark_errored`; one statement."""
+        transmission = table(Transmission)
+        run(
+            f"UPDATE {transmission} SET status = 'E', error = said.error,"
+            " next_try = said.next_try, updated = %(moment)s"
+            " FROM unnest(%(ids)s::bigint[], %(errors)s::text[], %(dates)s::timestamptz[])"
+            " AS said (id, error, next_try)"
+            f" WHERE {transmission}.id = ANY(%(ids)s::bigint[]) AND {transmission}.status = 'P'"
+            f" AND {transmission}.id = said.id",
+            ids=list(failed),
+            errors=[error for error, _ in failed.values()],
+            dates=[date for _, date in failed.values()],
+            moment=now(),
         )
 
     def delete_batches(self, ids: Collection[int]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.db import transaction
 
@@ -24,6 +24,8 @@ from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.worker.leases import renewed
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class ClaimLost(Exception):
@@ -77,9 +79,10 @@ def process_inbound(
     :param router: whose ``process_incoming`` does the work.
     :param outbox: where the replies go.
     :param fields: used where the stored message has none.
+    :raises django.db.Error: what the database has refused in passing; the message is released.
     """
     token = uuid.uuid4()
-    message = engine().claim_inbound(message_id, token)
+    message = _insist(lambda: engine().claim_inbound(message_id, token))
     if message is None:
         logger.info("message_not_claimed message=%s", message_id)
         return
@@ -93,10 +96,10 @@ def process_inbound(
         logger.warning("claim_lost message=%s", message_id)
         return
     except Exception as exc:
-        if is_transient(exc) and message.attempts <= conf.max_retries():
-            _release(message, token)
-            return
-        if not _store_error(message, token, exc):
+        passes = is_transient(exc) and message.attempts <= conf.max_retries()
+        if passes and not _release(message, token):
+            outbox.flush()  # its end was committed after all, or it is another's now
+        elif passes or not _store_error(message, token, exc):
             raise
     signals.tell(signals.message_processed, sender=Message, message=message)
 
@@ -114,19 +117,25 @@ def _run_apps(
     logger.info("message_received message=%s", message.pk)
 
 
-def _release(message: Message, token: uuid.UUID) -> None:
-    """Release a message that could not be processed in passing; recovery has it soon."""
-    logger.warning("message_released message=%s", message.pk)
+def _release(message: Message, token: uuid.UUID) -> bool:
+    """Release a message that could not be processed in passing; return whether it was claimed."""
     held = Message.objects.filter(pk=message.pk, status=Status.QUEUED, claim_token=token)
-    insist(lambda: held.update(claim_token=None, recover_at=now()))
+    released = _insist(lambda: held.update(claim_token=None, recover_at=now()))
+    if released:
+        logger.warning("message_released message=%s", message.pk)
+    return bool(released)
+
+
+def _insist(write: Callable[[], T]) -> T:
+    """Go on as long as a claim counts: after that recovery finds what it was about."""
+    return insist(write, conf.visibility_timeout())
 
 
 def _give_up(message: Message, token: uuid.UUID) -> None:
     """End a message whose workers have died each time."""
     starts = message.attempts - 1
     logger.error("message_given_up message=%s starts=%s", message.pk, starts)
-    with transaction.atomic(using=alias()):
-        _finish(message, token, Status.ERRORED, f"worker died {starts} times")
+    _end_errored(message, token, f"worker died {starts} times")
     signals.tell(signals.message_processed, sender=Message, message=message)
 
 
@@ -136,11 +145,18 @@ def _store_error(message: Message, token: uuid.UUID, exc: Exception) -> bool:
     logger.debug("message_errored message=%s", message.pk, exc_info=exc)
     error = describe(exc) + "\n\n" + "".join(traceback.format_exception(exc))
     try:
-        with transaction.atomic(using=alias()):
-            _finish(message, token, Status.ERRORED, storable(error))
+        _end_errored(message, token, storable(error))
     except ClaimLost:
         return False
     return True
+
+
+def _end_errored(message: Message, token: uuid.UUID, error: str) -> None:
+    def end() -> None:
+        with transaction.atomic(using=alias()):
+            _finish(message, token, Status.ERRORED, error)
+
+    _insist(end)
 
 
 def _finish(message: Message, token: uuid.UUID, status: Status, error: str = "") -> None:

@@ -15,6 +15,7 @@ from django.db import models, transaction
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import run, table
 
 if TYPE_CHECKING:
     from rapidsms_db_router.models.message import Message, MessageQuerySet
@@ -106,14 +107,19 @@ def mark_processing(messages: MessageQuerySet) -> int:
     return messages.filter(status=Status.QUEUED).update(status=Status.PROCESSING)
 
 
-def mark_sent(messages: MessageQuerySet, moment: datetime.datetime) -> int:
+def mark_sent(messages: type[Message], ids: Collection[int], moment: datetime.datetime) -> int:
     """Move outbound messages, whose transmissions are all known to be S, to S; return how many.
 
-    What a report or an error has moved first is left alone.
+    What a report or an error has moved first is left alone. By hand, since it runs for every reply.
+
+    :param messages: the model.
+    :param ids: primary keys.
     """
-    under_way = messages.filter(status__in=(Status.QUEUED, Status.PROCESSING))
-    return under_way.update(
-        status=Status.SENT, sent=moment, updated=moment, error="", recover_at=None
+    return run(
+        f"UPDATE {table(messages)} SET status = 'S', sent = %(moment)s, updated = %(moment)s,"
+        " error = '', recover_at = NULL"
+        f" WHERE id IN ({', '.join(str(int(pk)) for pk in ids)}) AND status IN ('Q', 'P')",
+        moment=moment,
     )
 
 
@@ -136,7 +142,8 @@ def clear_errors(message: Message) -> None:
         # locked first, as in settle()
         if not rows.update(updated=now()) or message.batches.filter(errored=True).exists():
             return
-        rows.filter(given_up=False).update(status=Status.PROCESSING, error="")
+        if rows.filter(given_up=False).update(status=Status.PROCESSING, error=""):
+            message.status, message.error = Status.PROCESSING, ""
 
 
 def follow_delivered(message: Message, ids: Collection[int]) -> None:

@@ -107,7 +107,7 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
     messages: set[int] = set()
     external_ids: dict[int, str] = {}
     requeued: list[int] = []
-    errored: dict[tuple[str, datetime.datetime | None], list[int]] = {}
+    errored: dict[int, tuple[str, datetime.datetime | None]] = {}
     for done in completions:
         sent += (row.id for row in done.sent)
         if done.sent:
@@ -119,22 +119,24 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
         done.next_try = moment + datetime.timedelta(seconds=done.retry_in)
         for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
             for failure in failures:
-                errored.setdefault((reason_of(failure), date), []).append(failure.row.id)
+                errored[failure.row.id] = reason_of(failure), date
     if external_ids:
         statements.note_external_ids(external_ids)
     marked = statements.mark_sent(sent, moment) if sent else 0
     if requeued:
         statements.requeue(requeued)
-    for (reason, date), ids in errored.items():
-        statements.mark_errored(ids, reason, date)
+    if errored:
+        statements.mark_errored(errored)
     return sorted(messages) if marked < len(sent) else []
 
 
 def follow_early_reports(completions: Iterable[Completion]) -> None:
     """Follow the delivery reports that came before the ids they speak of; after the commit."""
+    external_ids: dict[str, dict[int, str]] = {}
     for done in completions:
-        if done.response.external_ids:
-            reports.follow_early(done.response.external_ids, done.call.backend_name)
+        external_ids.setdefault(done.call.backend_name, {}).update(done.response.external_ids)
+    for backend_name, said in external_ids.items():
+        reports.follow_early(said, backend_name)
 
 
 def announce(completions: Iterable[Completion], executor: Executor) -> None:

@@ -129,6 +129,12 @@ class Sender:
             lane.held or lane.calls or lane.ended or lane.uncertain for lane in lanes
         )
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether recipients wait for a call to end, so that the next step should come soon."""
+        lanes = self.lanes.values()
+        return any((lane.more or lane.waiting) and not lane.is_blocked for lane in lanes)
+
     def step(self) -> None:
         """Do what there is to do now, for every backend.
 
@@ -169,7 +175,6 @@ class Sender:
             self._end(lane, turn)
         lane.uncertain, lane.doubtful = False, []
         self._remember(lane, turn)
-        completion.announce(turn.completions, self.executor)
         return turn.calls
 
     def _ask(self, lane: Lane) -> None:
@@ -261,6 +266,8 @@ class Sender:
             for done in turn.completions:
                 self.completed(done)
         self._after.extend(settling.jobs(turn))
+        # after that, so that receivers see what has become of the message
+        self._after.append(lambda: completion.announce(turn.completions, self.executor))
         if any(done.response.external_ids for done in turn.completions):
             self._after.append(lambda: completion.follow_early_reports(turn.completions))
         self._ring_for(lane, turn, moment)

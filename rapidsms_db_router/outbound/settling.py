@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, status
+from rapidsms_db_router.models.message import MessageQuerySet
 from rapidsms_db_router.outbound import discarding
 from rapidsms_db_router.outbound.lane import Turn
 
@@ -15,27 +17,27 @@ Job = Callable[[], None]
 def jobs(turn: Turn) -> Iterator[Job]:
     """Yield what is to be done about the messages of a step; each may be done twice."""
     ended = {batch.message.pk: batch.message for batch in turn.gone}
-    errored = {done.call.message.pk for done in turn.completions if done.failed}
+    errored = {done.call.message.pk: done.call.message for done in turn.completions if done.failed}
     given_up = {done.call.message.pk for done in turn.completions if done.given_up}
     whole = (
         {batch.message.pk for batch in turn.gone if batch.whole and not batch.left}
-        - errored
+        - errored.keys()
         - set(turn.unsettled)
     )
     claimed = {batch.message.pk: batch.message for batch in turn.claimed}
-    if queued := [pk for pk, each in claimed.items() if each.status == "Q"]:
+    if queued := [each for each in claimed.values() if each.status == "Q"]:
         yield lambda: _mark_processing(queued)
     for message in turn.expired:
         yield lambda message=message: discarding.discard(message, discarding.EXPIRED)  # type: ignore[misc]
     if errored:
-        yield lambda: status.mark_errored(Message.objects.filter(pk__in=errored), given_up=False)
+        yield lambda: _mark_errored(errored.values())
     if given_up:
         yield lambda: status.mark_errored(Message.objects.filter(pk__in=given_up), given_up=True)
     for message in claimed.values():
         if message.status == "E":
             yield lambda message=message: status.clear_errors(message)  # type: ignore[misc]
     if whole:
-        yield lambda: _mark_sent(sorted(whole))
+        yield lambda: _mark_sent([ended[pk] for pk in sorted(whole)])
     for pk, message in ended.items():
         if pk not in whole:
             yield lambda message=message: status.settle_unless_pending(message)  # type: ignore[misc]
@@ -44,14 +46,35 @@ def jobs(turn: Turn) -> Iterator[Job]:
             yield lambda pk=pk: _settle([pk])  # type: ignore[misc]
 
 
-def _mark_processing(ids: Sequence[int]) -> None:
-    status.mark_processing(Message.objects.filter(pk__in=ids))
+# What is in memory follows: the project's signal receivers get it.
 
 
-def _mark_sent(ids: Sequence[int]) -> None:
+def _mark_processing(messages: Collection[Message]) -> None:
+    status.mark_processing(_rows(messages))
+    for message in messages:
+        message.status = Status.PROCESSING
+
+
+def _mark_errored(messages: Collection[Message]) -> None:
+    status.mark_errored(_rows(messages), given_up=False)
+    for message in messages:
+        message.status, message.error = Status.ERRORED, status.SOME_ERRORED
+
+
+def _mark_sent(messages: Collection[Message]) -> None:
     """Move messages to S; look closer where a report or an error came first."""
-    if status.mark_sent(Message.objects.filter(pk__in=ids), now()) < len(ids):
-        _settle(ids)
+    moment = now()
+    if status.mark_sent(_rows(messages), moment) < len(messages):
+        for message in messages:
+            status.settle_unless_pending(message)
+        return
+    for message in messages:
+        message.status, message.sent, message.error = Status.SENT, moment, ""
+
+
+def _rows(messages: Iterable[Message]) -> MessageQuerySet:
+    rows: MessageQuerySet = Message.objects.filter(pk__in=[message.pk for message in messages])
+    return rows
 
 
 def _settle(ids: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from celery import current_app
@@ -67,8 +68,13 @@ def sends_elsewhere(backend_name: str) -> bool:
     """Return whether other workers send to a backend than those that receive."""
     if conf.queue(backend_name) is not None:
         return True
-    route = current_app.amqp.router.route
-    return bool(route({}, RECEIVE) != route({}, SEND))
+    return _routes_differ(current_app.amqp.router)
+
+
+@lru_cache(maxsize=8)
+def _routes_differ(router: Any) -> bool:
+    """Return whether Celery's router has another queue for sending than for receiving."""
+    return bool(router.route({}, RECEIVE) != router.route({}, SEND))
 
 
 def _task(name: str) -> Any:

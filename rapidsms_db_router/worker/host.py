@@ -22,7 +22,9 @@ from rapidsms_db_router.worker.shutdown import on_shutdown
 logger = logging.getLogger(__name__)
 
 #: Steps begin at least this far apart, in seconds: a step writes down all that has ended since.
-PACE, LONGEST_PACE = 0.005, 0.05
+PACE = 0.02
+#: The same while recipients wait for a call to end.
+PRESSED_PACE, LONGEST_PACE = 0.005, 0.05
 #: The longest pause after a step that the database has refused, in seconds.
 LONGEST_PAUSE = 2.0
 #: A sender with nothing to do gives up its connection after this many seconds.
@@ -44,6 +46,9 @@ class Steps(Protocol):
 
     @property
     def is_done(self) -> bool: ...
+
+    @property
+    def is_pressed(self) -> bool: ...
 
 
 class Host:
@@ -73,13 +78,13 @@ class Host:
         self._thread.join()
 
     def _run(self) -> None:
-        last, took, pause, refused = float("-inf"), 0.0, 0.0, 0
+        last, took, pause, refused, pressed = float("-inf"), 0.0, 0.0, 0, False
         while True:
             happened = self.sender.wait(min(pause, IDLE))
             if not happened and pause > IDLE and self.sender.is_done:
                 connections.close_all()
             # a step that takes long, as on a busy machine, is followed by a pause as long
-            pace = max(PACE, took)
+            pace = max(PRESSED_PACE if pressed else PACE, took)
             time.sleep(max(last + pace - time.monotonic(), 0.0))
             last = time.monotonic()
             try:
@@ -88,6 +93,7 @@ class Host:
                     self.sender.close()
                     break
                 pause, refused = self.sender.next_step(), 0
+                pressed = self.sender.is_pressed
             except Exception as exc:
                 pause, refused = 0.0, refused + 1
                 self._log(exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from rapidsms_db_router.outbound.calls import Call, Job
 from rapidsms_db_router.outbound.response import SendResponse, read
@@ -28,7 +29,7 @@ class SlowGateway:
     def close(self) -> None:
         """Have nothing to wait for."""
 
-    def answer(self, number: int, error: Exception | None = None) -> None:
-        """End a call; by its number, as accepted or with an error."""
+    def answer(self, number: int, error: Exception | None = None, returned: Any = None) -> None:
+        """End a call, by its number: with what the backend raised or returned."""
         call = self.calls[number]
-        self._ended[number](call, read(call.rows, None, error))
+        self._ended[number](call, read(call.rows, returned, error))

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from rapidsms.router import send
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models import BackendState
+from rapidsms_db_router.models import BackendState, SlotLease
 
 pytestmark = pytest.mark.django_db
 
@@ -21,37 +21,56 @@ def said(*arguments):
     return output.getvalue().splitlines()
 
 
+def shown(name, state, *, waiting=0, in_flight=0, left_behind=0):
+    return (
+        f"{name}: {state}; {waiting} batches waiting, {in_flight} calls in flight,"
+        f" {left_behind} threads left behind"
+    )
+
+
 def test_it_shows_how_each_backend_is(worker, people, installed_backends):
     installed_backends["other"] = installed_backends["phones"]
     with worker.commit():
         send("news", [*people(3), *people(2, "other")])
-    waiting = "called; {} waiting, 0 in flight"
-    assert said() == [f"{name}: {waiting.format(1)}" for name in ("other", "phones")]
+    assert said() == [shown(name, "working", waiting=1) for name in ("other", "phones")]
     worker.work()
-    assert said() == [f"{name}: {waiting.format(0)}" for name in ("other", "phones")]
+    assert said() == [shown(name, "working") for name in ("other", "phones")]
+
+
+def test_it_counts_what_the_senders_have_in_flight_until_their_leases_end(person):
+    def lease(seconds, **counts):
+        expires_at = now() + timedelta(seconds=seconds)
+        SlotLease.objects.create(backend=person.backend, expires_at=expires_at, **counts)
+
+    lease(10, in_flight=3, abandoned=1)
+    lease(10, in_flight=4)
+    lease(-1, in_flight=50, abandoned=50)
+    assert said() == [shown("phones", "working", in_flight=7, left_behind=1)]
 
 
 def test_it_pauses_and_resumes(worker, people, calls):
     (person,) = people(1)
-    assert said("--pause", "phones") == ["phones: paused; 0 waiting, 0 in flight"]
+    assert said("--pause", "phones") == [shown("phones", "paused")]
     with worker.commit():
         send("news", person)
     worker.work()
     assert calls == []
     with worker.commit():
-        assert said("--resume", "phones") == ["phones: called; 1 waiting, 0 in flight"]
+        assert said("--resume", "phones") == [shown("phones", "working", waiting=1)]
     worker.work()
     assert len(calls) == 1
 
 
-def test_it_says_until_when_a_backend_is_left_alone(person):
-    until = now() + timedelta(hours=1)
-    state = BackendState.objects.create(backend=person.backend, failures=3, closed_until=until)
-    (line,) = said()
-    assert line.startswith(f"phones: left alone until {until:%Y-%m-%d %H:%M:%S}")
-    state.closed_until = now()
+def test_it_says_until_when_a_backend_is_left_alone_since_when_and_why(person):
+    since, until = now() - timedelta(minutes=2), now() + timedelta(hours=1)
+    state = BackendState.objects.create(
+        backend=person.backend, failures=3, opened_at=since, open_until=until, reason="HTTP 503"
+    )
+    begun = f"out of order since {since:%Y-%m-%d %H:%M:%S} UTC (HTTP 503)"
+    assert said() == [shown("phones", f"{begun}, tried again at {until:%Y-%m-%d %H:%M:%S} UTC")]
+    state.open_until = now()
     state.save()
-    assert said()[0].startswith("phones: being tried;")
+    assert said() == [shown("phones", f"{begun}, being tried again")]
 
 
 def test_a_name_that_is_none_is_an_error_that_names_those_there_are(person):

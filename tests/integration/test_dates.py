@@ -6,17 +6,22 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db.models import F
 from django.urls import reverse
 from rapidsms.router import receive, send
 
-from rapidsms_db_router import delivery, gates
-from rapidsms_db_router.clock import now
-from rapidsms_db_router.models import Batch, Message, Transmission
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.limits import operators
+from rapidsms_db_router.models import Batch, Message
+from rapidsms_db_router.outbound import outbox
+from rapidsms_db_router.outbound.again import resend
+from rapidsms_db_router.outbound.discarding import cancel
 from rapidsms_db_router.recovery import recover
+from tests.integration.executors import SlowGateway
 
 pytestmark = pytest.mark.django_db
 
-HOUR = timedelta(hours=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
 def broadcast(worker, connections, **dates):
@@ -25,12 +30,13 @@ def broadcast(worker, connections, **dates):
 
 
 def let_an_hour_pass(message):
-    """Move the message's dates back."""
+    """Move the dates of the message and of its batches back."""
     row = Message.objects.get(pk=message.pk)
-    for name in ("due", "not_before", "expires_at"):
+    for name in ("recover_at", "not_before", "expires_at"):
         date = getattr(row, name)
-        setattr(row, name, date and date - HOUR - timedelta(minutes=1))
+        setattr(row, name, date and date - HOUR - MINUTE)
     row.save()
+    Batch.objects.filter(message=message).update(ready_at=F("ready_at") - HOUR - MINUTE)
 
 
 def look(message):
@@ -45,14 +51,15 @@ def look(message):
 
 def test_a_message_is_held_until_its_date(worker, people, calls):
     message = broadcast(worker, people(3), not_before=now() + HOUR)
-    assert worker.work() == []
+    assert worker.take() == []
     recover()
+    worker.sender.wake(people(1)[0].backend)
     worker.work()
+    worker.step()
     assert (look(message)[0], calls) == ("QQQQ", [])
     let_an_hour_pass(message)
     with worker.commit():
         recover()
-    assert look(message)[0] == "PQQQ"
     worker.work()
     assert (look(message)[0], len(calls)) == ("SSSS", 1)
 
@@ -101,10 +108,10 @@ def test_a_held_message_is_released_in_eager_mode_too(celery_setting, people, ca
 def test_what_is_not_sent_in_time_is_not_sent(worker, people, calls):
     message = broadcast(worker, people(3), expires_at=now() + HOUR)
     let_an_hour_pass(message)
-    assert worker.work() == []
+    worker.work()
     assert (look(message), calls) == (("EEEE", {"expired"}), [])
     assert message.error == "3 of 3 transmissions errored"
-    assert (message.due, Batch.objects.count()) == (None, 0)
+    assert (message.recover_at, Batch.objects.count()) == (None, 0)
 
 
 def test_what_is_sent_in_time_is_sent(worker, people):
@@ -116,20 +123,19 @@ def test_what_is_sent_in_time_is_sent(worker, people):
 def test_what_waits_for_another_try_expires(worker, people, installed_backends, calls):
     installed_backends["phones"]["ENGINE"] = "tests.service.backends.FailingBackend"
     message = broadcast(worker, people(3), expires_at=now() + HOUR)
-    (retry,) = worker.work()
+    worker.work()
     let_an_hour_pass(message)
-    Transmission.objects.update(next_try=now())
-    worker.run(retry)
+    worker.make_due()
     assert (look(message), len(calls)) == (("EEEE", {"expired"}), 1)
     assert set(message.transmissions.values_list("next_try", flat=True)) == {None}
 
 
-def test_what_nobody_takes_expires_by_recovery(worker, people, calls):
-    gates.pause(people(1)[0].backend)
+def test_what_no_sender_claims_expires_by_recovery(worker, people, calls):
+    operators.pause(people(1)[0].backend)
     message = broadcast(worker, people(3), expires_at=now() + HOUR)
     worker.work()
     message.refresh_from_db()
-    assert message.due <= message.expires_at
+    assert message.recover_at <= message.expires_at
     let_an_hour_pass(message)
     recover()
     assert (look(message), calls) == (("EEEE", {"expired"}), [])
@@ -137,16 +143,16 @@ def test_what_nobody_takes_expires_by_recovery(worker, people, calls):
 
 
 def test_a_message_that_expires_later_than_recovery_looks_is_looked_at_then(worker, people):
-    gates.pause(people(1)[0].backend)
+    operators.pause(people(1)[0].backend)
     message = broadcast(worker, people(3), expires_at=now() + 10 * HOUR)
-    Message.objects.update(due=now())
+    Message.objects.update(recover_at=now())
     recover()
     message.refresh_from_db()
-    assert now() < message.due < message.expires_at
-    Message.objects.update(expires_at=now() + timedelta(seconds=5), due=now())
+    assert now() < message.recover_at < message.expires_at
+    Message.objects.update(expires_at=now() + timedelta(seconds=5), recover_at=now())
     recover()
     message.refresh_from_db()
-    assert message.due == message.expires_at
+    assert message.recover_at == message.expires_at
 
 
 @pytest.mark.parametrize("name", ["not_before", "expires_at"])
@@ -174,16 +180,25 @@ def test_what_would_expire_before_it_may_be_sent_is_refused(people):
 # Cancelled
 
 
-def test_what_is_still_queued_can_be_cancelled(worker, people, settings, calls, monkeypatch):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
-    monkeypatch.setattr(delivery, "MOMENT", 0)
+@pytest.mark.parametrize("claimed", [False, True], ids=["waits in the database", "is claimed"])
+def test_what_is_still_queued_can_be_cancelled(
+    worker, people, installed_backends, settings, claimed
+):
+    if claimed:
+        installed_backends["phones"]["router.db.batch_size"] = 1
+    else:
+        settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    installed_backends["phones"]["router.db.concurrency"] = 1
     message = broadcast(worker, people(4))
-    first, *others = worker.take()
-    worker.run(first)
-    assert delivery.cancel(Message.objects.all()) == 3
-    for task in [*others, *worker.take()]:
-        worker.run(task)
-    assert len(calls) == 1
+    assert Batch.objects.count() == (1 if claimed else 4)
+    gateway = worker.sender.executor = SlowGateway()
+    worker.sender.wake(people(1)[0].backend)
+    worker.sender.step()
+    assert (len(gateway.calls), look(message)[0]) == (1, "PPQQQ")
+    assert cancel(Message.objects.all()) == 3
+    gateway.answer(0)
+    worker.step()
+    assert len(gateway.calls) == 1
     letters, errors = look(message)
     assert (letters, errors) == ("ESEEE", {"", "cancelled"})
     assert not Batch.objects.exists()
@@ -195,7 +210,7 @@ def test_what_is_being_sent_is_left_alone(worker, people, installed_backends):
     class Gateway(RecordingBackend):
         def send(self, **kwargs):
             super().send(**kwargs)
-            delivery.cancel(Message.objects.all())
+            cancel(Message.objects.all())
 
     installed_backends["phones"]["ENGINE"] = Gateway
     message = broadcast(worker, people(3))
@@ -205,7 +220,7 @@ def test_what_is_being_sent_is_left_alone(worker, people, installed_backends):
 
 def test_a_held_message_can_be_cancelled(worker, people, calls):
     message = broadcast(worker, people(2), not_before=now() + HOUR)
-    assert delivery.cancel(Message.objects.all()) == 2
+    assert cancel(Message.objects.all()) == 2
     let_an_hour_pass(message)
     recover()
     worker.work()
@@ -220,21 +235,18 @@ def test_to_cancel_what_is_sent_or_came_in_changes_nothing(worker, person):
     for task in inbound:
         if task.name == "send_transmissions":
             worker.run(task)
-    assert delivery.cancel(Message.objects.all()) == 0
+    assert cancel(Message.objects.all()) == 0
     assert look(message)[0] == "SS"
     assert Message.objects.get(direction="I").status == "Q"
 
 
 def test_what_was_cancelled_can_be_sent_all_the_same(worker, people, calls):
     message = broadcast(worker, people(2))
-    delivery.cancel(Message.objects.all())
+    cancel(Message.objects.all())
     with worker.commit():
-        count, _ = delivery.resend(message.transmissions.all())
-    assert count == 2
-    recover()
-    Message.objects.update(due=now())
-    Batch.objects.update(due=now())
-    recover()
+        count, (pk,) = resend(message.transmissions.all())
+        outbox.send(Message.objects.get(pk=pk))
+    assert (count, pk) == (2, message.pk)
     worker.work()
     assert look(message)[0] == "SSS"
 

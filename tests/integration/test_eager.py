@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from typing import ClassVar
+
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import TestCase
 from rapidsms.errors import MessageSendingError
 from rapidsms.router import receive, send
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Batch, Message, SlotLease, Transmission
+from tests.service.backends import RecordingBackend
 
 FAILING = {"ENGINE": "tests.service.backends.FailingBackend"}
 
@@ -40,6 +44,72 @@ class EagerModeTest(TestCase):
         with transaction.atomic():
             receive("ping", self.person)
             self.assertEqual(statuses(), ["R", "S"])
+
+
+class Witness(RecordingBackend):
+    """Remembers in which thread it was called, and whether in a transaction."""
+
+    seen: ClassVar[list[tuple[threading.Thread, bool]]] = []
+
+    def send(self, **kwargs):
+        super().send(**kwargs)
+        self.seen.append((threading.current_thread(), connection.in_atomic_block))
+
+
+@pytest.fixture
+def witness(installed_backends):
+    """Where ``phones`` was called."""
+    installed_backends["phones"]["ENGINE"] = Witness
+    Witness.seen.clear()
+    return Witness.seen
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", [receive, send], ids=["receive", "send"])
+def test_in_eager_mode_backends_are_called_in_the_callers_thread_and_transaction(
+    person, witness, received, way
+):
+    with transaction.atomic():
+        way("ping", person)
+        assert witness == [(threading.current_thread(), True)]
+        assert Message.objects.filter(direction="O", status="S").count() == 1
+        transaction.set_rollback(True)
+    assert Message.objects.count() == 0
+    assert Transmission.objects.count() == Batch.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_eager_mode_no_sender_is_started(person, witness):
+    before = set(threading.enumerate())
+    receive("ping", person)
+    assert len(witness) == 1
+    started = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not started & {"rapidsms_db_router-sender", "rapidsms_db_router-call"}
+
+
+@pytest.mark.django_db
+def test_in_eager_mode_nothing_is_left_to_be_done(people, installed_backends):
+    installed_backends["radios"] = dict(installed_backends["phones"])
+    one, *others = people(3)
+    receive("everyone hears", one)
+    send("news", [one, *others, *people(2, "radios")])
+    assert set(statuses()) == {"R", "S"}
+    assert not Batch.objects.exists()
+    assert not SlotLease.objects.exists()
+    assert not Message.objects.filter(recover_at__isnull=False).exists()
+
+
+@pytest.mark.django_db
+def test_in_eager_mode_replies_go_out_in_the_order_in_which_the_app_gave_them(person, calls):
+    receive("twice", person)
+    assert [call.text for call in calls] == ["one", "two"]
+    assert statuses() == ["R", "S", "S"]
+
+
+@pytest.mark.django_db
+def test_in_eager_mode_an_app_that_raises_leaves_e_when_receive_returns(person, calls):
+    receive("raise now", person)
+    assert (statuses(), calls) == (["E"], [])
 
 
 @pytest.mark.django_db

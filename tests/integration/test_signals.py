@@ -8,6 +8,9 @@ from rapidsms.router import receive, send
 
 from rapidsms_db_router import signals
 from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.reports import record
+from tests.integration.executors import SlowGateway
+from tests.service.backends import RecordingBackend
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +76,41 @@ def test_transmissions_errored_names_reason_and_next_try(people, worker, told, i
     assert named["error"] == row.error
     assert named["next_try"] == row.next_try is not None
     assert len(named["transmission_ids"]) == 2
+    assert named["message"].status == "E"
+
+
+def test_of_a_message_that_is_sent_in_batches_the_status_is_that_of_the_moment(
+    people, worker, told, settings
+):
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    with worker.commit():
+        send("news", people(2))
+    gateway = worker.sender.executor = SlowGateway()
+    worker.sender.wake(people(1)[0].backend)
+    worker.sender.step()
+    seen = []
+    for number in (0, 1):
+        gateway.answer(number)
+        worker.sender.step()
+        seen.append(told[-1][1]["message"].status)
+    assert (names(told), seen) == (["transmissions_sent"] * 2, ["P", "S"])
+
+
+def test_an_early_report_is_told_of_after_the_sending(person, worker, told, installed_backends):
+    class Gateway(RecordingBackend):
+        def send(self, identities, **kwargs):
+            super().send(identities=identities, **kwargs)
+            record("delivered", external_id="gateway-1")
+            return dict.fromkeys(identities, "gateway-1")
+
+    installed_backends["phones"] = {"ENGINE": Gateway}
+    with worker.commit():
+        send("news", [person])
+    worker.sender.wake(person.backend)
+    with worker.commit():
+        worker.step()
+    assert names(told) == ["transmissions_sent", "transmissions_delivered"]
+    assert Message.objects.get().status == "D"
 
 
 def test_a_divided_batch_is_told_in_two(people, worker, told, installed_backends):

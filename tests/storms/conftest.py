@@ -96,7 +96,8 @@ def passed(storm: Storm, request: pytest.FixtureRequest) -> Callable[..., Figure
     """
     name = request.node.originalname.removeprefix("test_").replace("_", " ")
     params = {**request.node.callspec.params, "servers_and_web": "", "seed": ""}
-    name = ", ".join(filter(None, [name, *params.values()]))
+    words = (getattr(value, "__name__", value).replace("_", " ") for value in params.values())
+    name = ", ".join(filter(None, [name, *words]))
 
     def passed(extra: int = 0) -> Figures:
         figures = storm.end()

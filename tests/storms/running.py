@@ -26,10 +26,9 @@ CALL_SIZE = 2
 CALLS = conf.CONCURRENCY
 #: SMS that a broadcast has in flight at once, at the most.
 IN_FLIGHT = CALLS * CALL_SIZE
-#: What one step may begin to send: ``MOST_ROWS`` of ``outbound/lane.py``, which needs a project.
-MOST_ROWS = 1000
-#: SMS that may be sent twice when a worker is killed: those in flight, and those of one step.
-AT_A_KILL = IN_FLIGHT + min(IN_FLIGHT, MOST_ROWS)
+#: SMS that may be sent twice when a worker is killed: those in flight, and those of one step, which
+#: begins no more calls than may be in flight.
+AT_A_KILL = 2 * IN_FLIGHT
 #: Dates as of a project that sets none of them, for workers and for a web server.
 DEFAULT_DATES = {
     f"DB_ROUTER_TEST_{name}": str(conf.DEFAULTS[f"DB_ROUTER_{name}"])

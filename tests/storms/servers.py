@@ -13,7 +13,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -202,9 +202,30 @@ class Database(Server):
     def deadlocks(self) -> int:
         """Return how many deadlocks it has ended."""
 
-    @abstractmethod
+    #: Cuts all the project's connections.
+    CUT: ClassVar[str]
+
     def cut(self) -> None:
-        """Cut all its connections."""
+        """Cut all the project's connections."""
+        self.execute(self.CUT)
+
+    def crowd(self, seconds: float) -> int:
+        """Have others use up all connections for so long.
+
+        :returns: how often one of them was refused.
+        """
+        refused = 0
+        with ExitStack() as others:
+            execute = others.enter_context(self.connect())
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                try:
+                    others.enter_context(self.connect())
+                except Exception:  # each driver has its own errors
+                    refused += 1
+                    execute(self.CUT)
+                    time.sleep(INTERVAL)
+        return refused
 
     def ask(self) -> None:
         self.execute("SELECT 1")
@@ -258,14 +279,21 @@ class PostgreSQL(Database):
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        setting = f"ALTER DATABASE {self.database} SET default_transaction_read_only"
-        self.execute(f"{setting} = on")
-        self.cut()  # it holds for new connections
+        self._set("default_transaction_read_only", "on")
         try:
             yield
         finally:
-            self.execute(f"{setting} = off")
-            self.cut()
+            self._set("default_transaction_read_only", "off")
+
+    def _set(self, setting: str, value: str) -> None:
+        """Have a setting hold for all connections."""
+        with self.connect() as execute:
+            execute(f"ALTER SYSTEM SET {setting} = {value}")
+            execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + PATIENCE
+        while self.execute(f"SHOW {setting}") != [(value,)]:
+            assert time.monotonic() < deadline, setting
+            time.sleep(INTERVAL)
 
     @contextmanager
     def full(self) -> Iterator[None]:
@@ -297,11 +325,10 @@ class PostgreSQL(Database):
         )
         return count
 
-    def cut(self) -> None:
-        self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            f" WHERE datname = '{self.database}'"
-        )
+    CUT = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE datname = '{Database.database}'"
+    )
 
 
 class MariaDB(Database):
@@ -400,8 +427,7 @@ class MariaDB(Database):
         ((_, count),) = self.execute("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
         return int(count)
 
-    def cut(self) -> None:
-        self.execute(f"KILL USER {self.user}@localhost")
+    CUT = f"KILL USER {user}@localhost"
 
 
 class Broker(Server):
@@ -451,6 +477,24 @@ class Redis(Broker):
 
     def cut(self) -> None:
         self._execute("CLIENT", "KILL", "TYPE", "normal")
+
+    @contextmanager
+    def out_of_memory(self) -> Iterator[None]:
+        """Have what needs memory refused in the body."""
+        self._execute("CONFIG", "SET", "maxmemory", "1")
+        try:
+            yield
+        finally:
+            self._execute("CONFIG", "SET", "maxmemory", "0")
+
+    @contextmanager
+    def demoted(self) -> Iterator[None]:
+        """Have it follow a server that is not there in the body: it refuses all writes."""
+        self._execute("REPLICAOF", "127.0.0.1", str(free_port()))
+        try:
+            yield
+        finally:
+            self._execute("REPLICAOF", "NO", "ONE")
 
 
 class RabbitMQ(Broker):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.storms.running import BATCH_SIZE, Storm, size
+from tests.storms.running import IN_FLIGHT, Storm, size
 
 #: What one call of ``receive()`` or ``send()`` may take without a broker, in seconds.
 SOON = 2
@@ -32,7 +32,7 @@ def test_broker_is_away_when_messages_come(storm: Storm, passed: Passed) -> None
     pings, broadcasts = size(100, 1000), 5
     calls: list[Callable[[], None]] = []
     calls += [lambda number=number: storm.ping(number) for number in range(pings)]
-    calls += [lambda: storm.send(BATCH_SIZE) for _ in range(broadcasts)]
+    calls += [lambda: storm.send(50) for _ in range(broadcasts)]
 
     with storm.broker_server.down():
         with ThreadPoolExecutor(4) as callers:
@@ -51,7 +51,7 @@ def test_broker_is_restarted(storm: Storm, passed: Passed) -> None:
     storm.send(recipients)
     storm.until_accepted(storm.random.randrange(recipients // 2))
     with storm.broker_server.down():
-        storm.send(BATCH_SIZE)
+        storm.send(50)
 
     passed()
 
@@ -61,9 +61,9 @@ def test_workers_outlive_their_broker(storm: Storm, passed: Passed) -> None:
 
     for number in range(size(3, 10)):
         before = storm.progress()
-        storm.send(10 * BATCH_SIZE)
+        storm.send(5 * IN_FLIGHT)
         # so that each has something in hand
-        storm.until_accepted(before + 2 * BATCH_SIZE)
+        storm.until_accepted(before + IN_FLIGHT)
         with storm.broker_server.down():
             storm.ping(number)
 

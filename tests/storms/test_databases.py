@@ -1,4 +1,4 @@
-"""Databases are restarted, undo what was begun, refuse to write, and end deadlocks."""
+"""Databases are restarted, are away, undo what was begun, refuse to write, and end deadlocks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,65 @@ from functools import partial
 
 import pytest
 
-from tests.storms.running import BATCH_SIZE, LATE, PROCESSES, Storm, size
+from tests.storms.running import CALLS, DEFAULT_DATES, IN_FLIGHT, LATE, Figures, Storm, size
 from tests.storms.servers import Database
 
-Passed = Callable[..., object]
+#: How long a database is away, and how soon after its return all has to be done, in seconds.
+AWAY, SOON = 10, 15
+
+Passed = Callable[..., Figures]
 
 
 @pytest.mark.table
 def test_database_is_restarted_at_once(storm: Storm, passed: Passed) -> None:
     recipients, restarts = size(1000, 3000), 2
     moments = sorted(storm.random.sample(range(recipients * 3 // 4), restarts))
-    storm.work()
+    storm.work(**DEFAULT_DATES)
 
-    storm.send(recipients)
-    for moment in moments:
-        storm.until_accepted(moment)
-        storm.database_server.restart()
+    with storm.another_web(**DEFAULT_DATES):
+        storm.send(recipients)
+        for moment in moments:
+            storm.until_accepted(moment)
+            storm.database_server.restart()
 
-    passed(extra=restarts * PROCESSES * BATCH_SIZE)
+        assert passed().seconds <= SOON
+
+
+def is_down(storm: Storm) -> None:
+    """Have the database be stopped."""
+    with storm.database_server.down():
+        time.sleep(AWAY)
+
+
+def refuses_writes(storm: Storm) -> None:
+    """Have the database refuse to write, as one that is a replica now."""
+    with storm.database_server.read_only():
+        time.sleep(AWAY)
+
+
+def has_no_connection_left(storm: Storm) -> None:
+    """Have others use up the connections of the database."""
+    assert storm.database_server.crowd(AWAY), "no connection was refused"
+
+
+@pytest.mark.table
+@pytest.mark.parametrize("fault", [is_down, refuses_writes, has_no_connection_left])
+def test_database_is_away(storm: Storm, passed: Passed, fault: Callable[[Storm], None]) -> None:
+    """For ten seconds, while workers have calls in flight and run apps."""
+    recipients, pings = size(600, 1500), 40
+    one_a_call = {"DB_ROUTER_TEST_CALL_SIZE": "1", "DB_ROUTER_TEST_GATEWAY_SECONDS": "0.3"}
+    storm.work(2, **DEFAULT_DATES, **one_a_call)
+
+    with storm.another_web(**DEFAULT_DATES, **one_a_call):
+        storm.send(recipients)
+        storm.until_accepted(storm.random.randrange(recipients // 4))
+        for number in range(pings):
+            storm.ping(number)
+        fault(storm)
+
+        at_the_gateways_speed = recipients * 0.3 / CALLS
+        assert passed().seconds <= SOON + at_the_gateways_speed
+    assert all(worker.runs() for worker in storm.workers)
 
 
 @pytest.mark.table
@@ -99,7 +140,7 @@ def test_deadlocks(storm: Storm, passed: Passed, status: str) -> None:
     deadline = time.monotonic() + LATE
     while database.deadlocks() - ended - ours < wanted:
         assert time.monotonic() < deadline, f"{database.deadlocks() - ended} deadlocks"
-        storm.send(4 * BATCH_SIZE)
+        storm.send(2 * IN_FLIGHT)
         ours += lock_against_workers(database, status)
 
     passed()
@@ -115,7 +156,7 @@ def lock_against_workers(database: Database, status: str) -> bool:
         rows = execute(f"SELECT id FROM {table} WHERE status = '{status}' ORDER BY id")
         if not rows:
             return False
-        (last,) = rows[: BATCH_SIZE * PROCESSES][-1]
+        (last,) = rows[:IN_FLIGHT][-1]
         # MariaDB ends the transaction that has written less
         execute("CREATE TABLE IF NOT EXISTS ballast (weight BIGINT)")
         execute("BEGIN")
@@ -124,7 +165,7 @@ def lock_against_workers(database: Database, status: str) -> bool:
         deadline = time.monotonic() + 1
         while not database.waiting() and time.monotonic() < deadline:
             time.sleep(0.01)
-        before = f"id BETWEEN {last - BATCH_SIZE} AND {last - 1}"
+        before = f"id BETWEEN {last - IN_FLIGHT} AND {last - 1}"
         try:
             execute(f"SELECT id FROM {table} WHERE {before} ORDER BY id DESC FOR UPDATE")
         except Exception as err:  # each driver has its own errors

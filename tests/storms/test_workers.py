@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storms.running import BATCH_SIZE, PROCESSES, Storm, size
+from tests.storms.running import AT_A_KILL, DEFAULT_DATES, IN_FLIGHT, Storm, size
 
 SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"
 
@@ -30,7 +30,7 @@ def test_workers_are_killed(storm: Storm, passed: Passed, pool: str) -> None:
         storm.kill_workers()
         storm.work(1, f"--pool={pool}", ready=False)
 
-    passed(extra=kills * PROCESSES * BATCH_SIZE)
+    passed(extra=kills * AT_A_KILL)
 
 
 @pytest.mark.table
@@ -51,7 +51,7 @@ def test_many_messages_end_on_many_processes(storm: Storm, passed: Passed) -> No
     storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="0")
 
     for _ in range(40):
-        storm.send(5 * BATCH_SIZE)
+        storm.send(250)
 
     passed()
 
@@ -70,18 +70,16 @@ def test_clocks_of_two_workers_differ(storm: Storm, passed: Passed) -> None:
 
 
 def test_new_workers_take_over_from_those_that_are_stopped(storm: Storm, passed: Passed) -> None:
-    # none of what they were told of waits until its time is up: that would be too late
-    patience = {"DB_ROUTER_TEST_VISIBILITY_TIMEOUT": "120"}
     recipients = size(1000, 3000)
-    storm.work(2, **patience)
+    storm.work(2, **DEFAULT_DATES)
 
-    with storm.another_web(**patience):
+    with storm.another_web(**DEFAULT_DATES):
         storm.send(recipients)
         storm.until_accepted(storm.random.randrange(recipients // 2))
         old = storm.workers.copy()
         for worker in old:
             worker.send_signal(signal.SIGTERM)
-        storm.work(2, **patience)
+        storm.work(2, **DEFAULT_DATES)
         passed()
 
     assert [worker.wait() for worker in old] == [0, 0]
@@ -90,6 +88,6 @@ def test_new_workers_take_over_from_those_that_are_stopped(storm: Storm, passed:
 def test_call_that_takes_longer_than_the_visibility_timeout(storm: Storm, passed: Passed) -> None:
     storm.work(2, DB_ROUTER_TEST_GATEWAY_SECONDS="9")
 
-    storm.send(2 * BATCH_SIZE)
+    storm.send(IN_FLIGHT)
 
     passed()

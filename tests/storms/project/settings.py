@@ -18,7 +18,7 @@ INSTALLED_BACKENDS["gateway"] |= {
 INSTALLED_BACKENDS["other"] = {
     **INSTALLED_BACKENDS["gateway"],
     "ENGINE": "tests.storms.project.gateway.HangingGatewayBackend",
-    "router.db.timeout": 2,
+    "router.db.timeout": 5,
 }
 # enough for those whom one fault after the other meets
 DB_ROUTER_MAX_RETRIES = int(os.environ.get("DB_ROUTER_TEST_MAX_RETRIES", "20"))
