@@ -129,7 +129,13 @@ class Portable:
     # Sending
 
     def claim_batches(
-        self, backend_id: int, token: uuid.UUID, most: int, only: Collection[int] | None = None
+        self,
+        backend_id: int,
+        token: uuid.UUID,
+        most: int,
+        only: Collection[int] | None = None,
+        *,
+        replies: bool = False,
     ) -> list[Batch]:
         """Claim the next batches of a backend, in the order of the queue.
 
@@ -137,6 +143,7 @@ class Portable:
 
         :param most: how many.
         :param only: primary keys, if no others may be claimed.
+        :param replies: whether only replies are wanted.
         """
         with transaction.atomic(using=alias()):
             if connection().vendor == "sqlite":
@@ -145,6 +152,8 @@ class Portable:
             free = Batch.objects.claimable().filter(backend=backend_id)
             if only is not None:
                 free = free.filter(pk__in=only)
+            if replies:
+                free = free.filter(position__lt=0)
             skips = connection().features.has_select_for_update_skip_locked
             free = free.order_by("position", "pk").select_for_update(skip_locked=skips)
             batches = list(free[:most])

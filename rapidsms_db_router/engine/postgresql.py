@@ -137,10 +137,17 @@ class PostgreSQL(Portable):
     # Sending
 
     def claim_batches(
-        self, backend_id: int, token: uuid.UUID, most: int, only: Collection[int] | None = None
+        self,
+        backend_id: int,
+        token: uuid.UUID,
+        most: int,
+        only: Collection[int] | None = None,
+        *,
+        replies: bool = False,
     ) -> list[Batch]:
         """See :meth:`.Portable.claim_batches`; one statement."""
         among = "" if only is None else " AND id = ANY(%(only)s::bigint[])"
+        among += " AND position < 0" if replies else ""
         claimed = rows_of(
             f"UPDATE {table(Batch)} SET claim_token = %(token)s, recover_at = %(recover_at)s"
             f" WHERE claim_token IS NULL AND id = ANY(ARRAY(SELECT id FROM {table(Batch)}"

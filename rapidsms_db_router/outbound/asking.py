@@ -10,6 +10,10 @@ from rapidsms_db_router.limits.rate import Grant
 from rapidsms_db_router.limits.slots import release_slots
 from rapidsms_db_router.outbound.lane import Lane
 
+#: A sender that gets no slot for this long gives back what it holds, in seconds: senders that have
+#: one claim replies before all else.
+LONGEST_STARVING = 1.0
+
 
 def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
     """Renew a lane's permit, if it is too old or calls have failed; the circuit breaker is told.
@@ -35,4 +39,10 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
         start, end = (moment + seconds for seconds in permit.grant)
         lane.grants.append(Grant(start, end, lane.options.rate or 1.0))
     lane.permit, lane.permit_until = permit, moment + permit.ask_in
+    if permit.slots or permit.blocked or lane.calls:
+        lane.starving_since = None
+    elif lane.starving_since is None:
+        lane.starving_since = moment
+    since = lane.starving_since
+    lane.starved = since is not None and moment - since > LONGEST_STARVING
     lane.leased = lane.fresh = True

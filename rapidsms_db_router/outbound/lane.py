@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound.calls import Call
 from rapidsms_db_router.outbound.completion import Completion
 from rapidsms_db_router.outbound.held import HeldBatch
+
+logger = logging.getLogger(__name__)
 
 #: Transmissions that become P in one step.
 MOST_ROWS = 1000
@@ -103,6 +106,9 @@ class Lane:
         self.more = True
         self.permit = Permit()
         self.permit_until = float("-inf")
+        #: Since when no slot was to be had; and whether that is for too long to hold anything.
+        self.starving_since: float | None = None
+        self.starved = False
         #: Whether it was asked for in the step under way: only then may a trial be made.
         self.fresh = False
         #: Whether slots are leased.
@@ -162,7 +168,7 @@ class Lane:
     @property
     def is_blocked(self) -> bool:
         """Whether nothing may be called, so that nothing should be held."""
-        return self.permit.blocked or self.abandoned >= MOST_ABANDONED
+        return self.permit.blocked or self.starved or self.abandoned >= MOST_ABANDONED
 
     def free_calls(self) -> int:
         """Return how many calls may be started now, but for the rate."""
@@ -187,7 +193,7 @@ class Lane:
 
     def needs_step(self, moment: float) -> bool:
         """Return whether a step would find something to do."""
-        if self.ended or self.uncertain or self.wake_at <= moment:
+        if self.ended or self.uncertain:
             return True
         if self.permit_until <= moment:
             return not self.is_idle or self.leased
@@ -249,6 +255,25 @@ class Lane:
                     moment + self.options.timeout,
                     trial=self.permit.trial,
                 )
+
+    def notice(self, moment: float) -> None:
+        """Notice that what was given back for a later date may be claimed."""
+        if self.wake_at <= moment:
+            self.wake_at, self.more, self.stalled = float("inf"), True, False
+
+    def remember(self, turn: Turn, moment: float) -> None:
+        """Have the memory follow what a step has committed."""
+        for pk in turn.lost:
+            logger.warning("claim_lost batch=%s", pk)
+        gone = {batch.id for batch in turn.gone}
+        self.held = {pk: batch for pk, batch in turn.held.items() if pk not in gone}
+        ended = {done.call for done in turn.completions}
+        self.calls = (self.calls - ended) | set(turn.calls)
+        self.ended = [call for call in self.ended if call not in ended]
+        self.wake_at = min(self.wake_at, moment + turn.back_in)
+        self.more = (self.more and not turn.drained) or turn.back_in <= 0
+        limited = self.options.rate is not None and self.grant_at(moment) is None
+        self.stalled = not (turn.calls or turn.claimed or turn.completions or limited)
 
 
 def in_order(held: dict[int, HeldBatch]) -> list[HeldBatch]:

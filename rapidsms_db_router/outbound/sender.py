@@ -36,7 +36,7 @@ from rapidsms_db_router.outbound.asking import ask
 from rapidsms_db_router.outbound.calls import Call, Executor, Job
 from rapidsms_db_router.outbound.completion import Completion
 from rapidsms_db_router.outbound.held import MOST_REFUSED, HeldBatch
-from rapidsms_db_router.outbound.lane import Lane, Turn
+from rapidsms_db_router.outbound.lane import MOST_CLAIMS, Lane, Turn
 from rapidsms_db_router.outbound.response import SendResponse
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class Sender:
         failure: Exception | None = None
         for lane in list(self.lanes.values()):
             self._end_overdue(lane)
+            lane.notice(self.clock())
             if not (lane.needs_step(self.clock()) or (self.draining and lane.held)):
                 continue
             try:
@@ -210,11 +211,14 @@ class Sender:
     def _claim(self, lane: Lane, turn: Turn) -> None:
         """Claim the next batches, if there is room for more calls than are held."""
         most = lane.claims_wanted(turn.waiting)
-        if not most:
+        # another sender may have given back a reply, for want of slots
+        replies = not most and lane.fresh and bool(turn.held) and not lane.is_blocked
+        if not (most or replies):
             return
         token = uuid.uuid4()
         lane.doubtful.append(token)
-        batches = engine().claim_batches(lane.backend.pk, token, most, lane.only)
+        wanted = most or MOST_CLAIMS
+        batches = engine().claim_batches(lane.backend.pk, token, wanted, lane.only, replies=replies)
         turn.drained = len(batches) < most
         turn.claimed = queue.hold(batches, (batch.message for batch in turn.held.values()))
         turn.held |= {batch.id: batch for batch in turn.claimed}
@@ -243,25 +247,9 @@ class Sender:
             turn.back_in = queue.end(turn.gone, at_once=not self.limited)
 
     def _remember(self, lane: Lane, turn: Turn) -> None:
-        """Have the memory follow what was committed."""
-        for pk in turn.lost:
-            logger.warning("claim_lost batch=%s", pk)
-        gone = {batch.id for batch in turn.gone}
-        lane.held = {pk: batch for pk, batch in turn.held.items() if pk not in gone}
-        lane.calls -= {done.call for done in turn.completions}
-        lane.calls |= set(turn.calls)
-        ended = set(map(id, (done.call for done in turn.completions)))
-        lane.ended = [call for call in lane.ended if id(call) not in ended]
+        """Have the memory follow what was committed; note what is to be done after it."""
         moment = self.clock()
-        if lane.wake_at <= moment:
-            lane.wake_at = float("inf")
-        nothing = not (turn.calls or turn.claimed or turn.completions)
-        limited = lane.options.rate is not None and lane.grant_at(moment) is None
-        lane.stalled = nothing and not limited
-        lane.more = not turn.drained and lane.more
-        if turn.back_in <= 0:
-            lane.more = True
-        lane.wake_at = min(lane.wake_at, moment + turn.back_in)
+        lane.remember(turn, moment)
         if self.completed is not None:
             for done in turn.completions:
                 self.completed(done)

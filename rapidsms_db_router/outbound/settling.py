@@ -64,7 +64,7 @@ def _mark_errored(messages: Collection[Message]) -> None:
 def _mark_sent(messages: Collection[Message]) -> None:
     """Move messages to S; look closer where a report or an error came first."""
     moment = now()
-    if status.mark_sent(_rows(messages), moment) < len(messages):
+    if status.mark_sent(Message, [each.pk for each in messages], moment) < len(messages):
         for message in messages:
             status.settle_unless_pending(message)
         return

@@ -1,4 +1,4 @@
-"""How many queries each step asks: pinned, and the same however many recipients there are."""
+"""How many queries each step asks: bounded, and the same however many recipients there are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from tests.integration.executors import SlowGateway
 pytestmark = pytest.mark.django_db
 
 CONTROL = re.compile("BEGIN|COMMIT|SAVEPOINT|RELEASE")
-POSTGRESQL = connection.vendor == "postgresql"
+#: Statements, at the most.
+MOST = {
+    "receive": {"postgresql": 1, "mysql": 2, "sqlite": 2},
+    "ping to pong": {"postgresql": 9, "mysql": 17, "sqlite": 17},
+    # the end of one batch and the beginning of the next
+    "batch": {"postgresql": 7, "mysql": 9, "sqlite": 10},
+    "failed batch": {"postgresql": 8, "mysql": 10, "sqlite": 11},
+}
+MOST_OF_A_BROADCAST = 4
 
 
 class Queries(CaptureQueriesContext):
@@ -88,10 +96,10 @@ def test_from_ping_to_pong(worker, person, queries, calls):
     with queries:
         with worker.commit():
             receive("ping", person)
-        assert queries.count == (1 if POSTGRESQL else 2)
+        assert queries.count <= MOST["receive"][connection.vendor]
         worker.work()
     assert [call.text for call in calls] == ["pong before", "pong"]
-    assert queries.count == (11 if POSTGRESQL else 17)
+    assert queries.count <= MOST["ping to pong"][connection.vendor]
 
 
 @pytest.mark.parametrize("count", [300, 3000])
@@ -101,7 +109,7 @@ def test_a_broadcast(worker, crowd, queries, count):
         send("news", connections)
     assert Transmission.objects.count() == count
     assert Batch.objects.count() == -(-count // 200)
-    assert queries.count == 4
+    assert queries.count <= MOST_OF_A_BROADCAST
 
 
 def test_a_broadcast_of_one_recipient_a_call(worker, crowd, queries, installed_backends):
@@ -110,7 +118,7 @@ def test_a_broadcast_of_one_recipient_a_call(worker, crowd, queries, installed_b
     with queries, worker.commit():
         send("news", connections)
     assert Batch.objects.count() == 15
-    assert queries.count == 4
+    assert queries.count <= MOST_OF_A_BROADCAST
 
 
 @pytest.mark.parametrize("count", [1200, 3000])
@@ -120,7 +128,7 @@ def test_a_broadcast_to_what_python_holds(worker, crowd, queries, count, shape):
     with queries, worker.commit():
         send("news", connections)
     assert Transmission.objects.count() == count
-    assert queries.count == 4
+    assert queries.count <= MOST_OF_A_BROADCAST
 
 
 def test_an_iterator_is_never_held_as_a_whole(worker, crowd):
@@ -180,7 +188,7 @@ def test_a_batch(worker, crowd, queries, installed_backends, count):
         sending.step()
     assert Transmission.objects.filter(status="S").count() == 200
     assert Transmission.objects.filter(status="P").count() == 200
-    assert queries.count == {"postgresql": 7, "mysql": 9, "sqlite": 10}[connection.vendor]
+    assert queries.count <= MOST["batch"][connection.vendor]
 
 
 def test_a_batch_that_fails_counts_no_rows_of_others(worker, crowd, queries, installed_backends):
@@ -189,7 +197,7 @@ def test_a_batch_that_fails_counts_no_rows_of_others(worker, crowd, queries, ins
     sending.gateway.answer(0, OSError("no way"))
     with queries:
         sending.step()
-    assert queries.count == {"postgresql": 8, "mysql": 10, "sqlite": 11}[connection.vendor]
+    assert queries.count <= MOST["failed batch"][connection.vendor]
     assert Message.objects.get().status == "E"
     assert not any("COUNT(" in sql and "router_transmission" in sql for sql in queries.sql)
 

@@ -55,7 +55,7 @@ def test_send_takes_connections_in_every_shape(people, calls, shape):
 def test_send_takes_part_of_a_slice(people, calls):
     people(4)
     send("news", Connection.objects.order_by("identity")[1:3])
-    assert calls[0].identities == numbers(3)[1:]
+    assert sorted(calls[0].identities) == numbers(3)[1:]
 
 
 def test_send_takes_the_connections_that_an_order_chooses(people, calls):
