@@ -18,11 +18,10 @@ class Status(models.TextChoices):
     ============ ======================== ========================== =============================
     status       inbound                  outbound transmission      outbound message
     ============ ======================== ========================== =============================
-    Q Queued     stored, not yet          stored, not yet taken      stored, its batches not yet
-                 processed                                           queued
-    P Processing                          taken by a worker that is  queued or being sent: some
-                                          sending it                 are neither sent, delivered
-                                                                     nor errored
+    Q Queued     stored, not yet          stored, not yet handed to  stored, no worker knows of it
+                 processed                the gateway                yet
+    P Processing                          being handed to the        under way: some are neither
+                                          gateway now: in flight     sent, delivered nor errored
     R Received   apps have run, replies
                  are stored
     S Sent                                the gateway accepted it    all sent or delivered, at

@@ -32,13 +32,13 @@ class NoRecipients(MessageSendingError, ValueError):
 class PermanentSendingError(MessageSendingError):
     """For backends: no try will ever succeed, so there is to be none.
 
-    Raised, it speaks of the whole call, or of its ``failed_identities`` if it names some; all
+    Raised, it speaks of the whole call, or of its ``failed_identities`` if it names any; all
     others were sent. Returned from ``send()`` beside an identity, it speaks of that one.
     """
 
 
 class RetryLater(MessageSendingError):
-    """For backends: the gateway wants to be left alone for some time.
+    """For backends: the gateway wants no calls for some time; no try counts.
 
     :param retry_after: for how long, in seconds.
     """

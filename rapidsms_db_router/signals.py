@@ -2,6 +2,9 @@
 
 An exception in a receiver is logged, and changes nothing else.
 
+In a worker, receivers that hear how calls have ended run in threads of the sender, several at the same
+time. All others run in the thread that has made the change.
+
 ``message_processed``
     The apps have run on an inbound message, or one of them raised.
     ``sender``: :class:`~rapidsms_db_router.models.Message`; ``message``: the row, R or E.
@@ -15,7 +18,7 @@ An exception in a receiver is logged, and changes nothing else.
 ``transmissions_delivered``
     A gateway reported that some transmissions have arrived. As ``transmissions_sent``.
 
-One signal goes the other way: who has heard from a gateway sends it, and the router follows.
+One signal goes the other way: code that hears from a gateway sends it, and the router follows.
 
 ``delivery_report``
     ``outcome`` and the other arguments of :func:`rapidsms_db_router.reports.record`.

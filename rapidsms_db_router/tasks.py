@@ -58,7 +58,7 @@ def send_transmissions(
     :param backend_id: primary key of a :class:`rapidsms.models.Backend`.
     :param message_id: primary key of an outbound :class:`~rapidsms_db_router.models.Message`.
     :param transmission_ids: primary keys of :class:`~rapidsms_db_router.models.Transmission`.
-        Those that are sent, or being sent, are left alone.
+        Those that are sent, or being sent, are not sent again.
     :raises rapidsms.errors.MessageSendingError: if the backend failed and the task was called
         directly, or was called eagerly and will not be tried again. In a worker the failure is
         stored and logged instead.

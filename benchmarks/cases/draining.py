@@ -87,7 +87,14 @@ def drain_watched(side: Side, count: int) -> Figures:
 
 CASES = {
     "drain": Case(
-        "drain", (40_000,), (4_000,), drain, floor_of_drain, quick_theirs=False, old=True
+        "drain",
+        (40_000,),
+        (4_000,),
+        drain,
+        floor_of_drain,
+        theirs_once=1,
+        quick_theirs=False,
+        old=True,
     ),
     "drain, 50 ms a call": Case("drain", (40_000,), (), drain_slow, theirs_once=1, old=True),
     "drain, statistics of empty tables": Case(

@@ -208,7 +208,9 @@ def order(side: Side, count: int) -> Figures:
 
 
 CASES = {
-    "ping to pong": Case("ping", (1_000,), (20,), ping_to_pong, bare_tasks, old=True),
+    "ping to pong": Case(
+        "ping", (1_000,), (20,), ping_to_pong, bare_tasks, theirs_once=1, old=True
+    ),
     "replies, 300 ms a call": Case(
         "replies",
         (1_500,),

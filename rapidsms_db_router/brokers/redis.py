@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kombu.transport import redis
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
 
 
 class Channel(redis.Channel):
@@ -33,6 +33,11 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """What ``redis://`` and ``rediss://`` stand for where this app is installed."""
+    """What ``redis://`` and ``rediss://`` stand for where this app is installed.
+
+    A server that refuses a command, as it does when it is demoted, out of memory or unable to write
+    to its disk, counts as one that is away: a worker connects again until there is one that obeys.
+    """
 
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, ResponseError)

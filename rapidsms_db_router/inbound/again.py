@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def reprocess(messages: QuerySet[Message]) -> list[int]:
     """Move errored inbound messages from E to Q, with all their starts before them again.
 
-    :param messages: those asked for; what among them is not inbound and E is left alone.
+    :param messages: those asked for; only those that are inbound and E are moved.
     :returns: the ids of those moved, which the caller publishes.
     """
     errored = messages.filter(status=Status.ERRORED, direction=Direction.INCOMING)

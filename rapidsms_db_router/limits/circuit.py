@@ -5,7 +5,7 @@ state      means                                 ends
 ========== ===================================== ==============================================
 closed     the backend is called                 open, after :data:`FAILURES` outages in a row,
                                                  or at once if the gateway asks for time
-open       it is left alone until a moment       half-open at that moment
+open       no call is made until a moment        half-open at that moment
 half-open  one call is made, as a trial          closed if the gateway responds to it; else
                                                  open again, for twice as long
 ========== ===================================== ==============================================
@@ -47,7 +47,7 @@ class Outage:
 
     #: Why, in one line.
     reason: str
-    #: For how long the gateway wants to be left alone, in seconds, if it said so.
+    #: For how long the gateway wants no calls, in seconds, if it said so.
     retry_after: float | None = None
     #: A transmission of the call, if the failure only counts when it meets several recipients.
     suspect: int | None = None

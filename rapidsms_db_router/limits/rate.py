@@ -17,6 +17,8 @@ HORIZON = 0.25
 #: Segments that were not sent in time may still be sent this many seconds later: in no second are
 #: more than 1.1 times the rate sent.
 LATE = 0.1
+#: Grants this close to each other are one, in seconds: they were read off two clocks.
+CONTIGUOUS = 0.01
 
 
 @dataclass
@@ -40,6 +42,18 @@ class Grant:
     def allows(self, moment: float) -> bool:
         """Return whether a call may be made now."""
         return self.next_at <= moment and not self.is_over(moment)
+
+    def fits(self, segments: int) -> int:
+        """Return how many messages of that many segments each may be sent by it."""
+        # a float that is a hair too small must not cost a message
+        return int((self.until - self.next_at) * self.rate / segments + 1e-6)
+
+    def extend(self, other: Grant) -> bool:
+        """Take in a grant that begins where this one ends; return whether it does."""
+        if abs(other.next_at - self.until) > CONTIGUOUS or other.rate != self.rate:
+            return False
+        self.until = other.until
+        return True
 
     def spend(self, segments: int, moment: float) -> None:
         """Count a call."""

@@ -28,7 +28,7 @@ CHUNK = 1000
 def resend(transmissions: QuerySet[Transmission]) -> tuple[int, list[int]]:
     """Move errored outbound transmissions from E to Q, with all their tries before them again.
 
-    :param transmissions: those asked for; what among them is not E is left alone.
+    :param transmissions: those asked for; only those that are E are moved.
     :returns: how many were moved, and the ids of their messages, whose doorbells the caller rings.
     """
     errored = transmissions.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)

@@ -27,17 +27,21 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
     outages = [(answer.outage, trial) for answer, trial in answers if answer is not None]
     failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
     changed = permits.record(lane.backend, outages) if failing else False
-    if moment < lane.permit_until and not changed:
+    if moment < lane.permit_until and not (changed or lane.needs_slots):
         return
     if lane.is_idle:
         release_slots(lane.backend.pk, sender)
         lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
         return
     lane.read_options()
-    permit = permits.ask(lane.backend, sender, lane.demand(), wants_grant=lane.wants_grant(moment))
+    demand = lane.demand()
+    permit = permits.ask(lane.backend, sender, demand, wants_grant=lane.wants_grant(moment))
+    lane.asked = demand.calls
     if permit.grant is not None:
         start, end = (moment + seconds for seconds in permit.grant)
-        lane.grants.append(Grant(start, end, lane.options.rate or 1.0))
+        grant = Grant(start, end, lane.options.rate or 1.0)
+        if not (lane.grants and lane.grants[-1].extend(grant)):
+            lane.grants.append(grant)
     lane.permit, lane.permit_until = permit, moment + permit.ask_in
     if permit.slots or permit.blocked or lane.calls:
         lane.starving_since = None

@@ -141,13 +141,13 @@ class Threads:
     def run(self, job: Job) -> None:
         """See :class:`Executor`."""
         with self._lock:
+            if self._busy >= self._threads:
+                name = "rapidsms_db_router-call"
+                # raises where the system has no more threads: then there is no job either
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+                self._threads += 1
             self._busy += 1
-            more = self._busy > self._threads
-            self._threads += more
         self._jobs.put(job)
-        if more:
-            name = "rapidsms_db_router-call"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def close(self) -> None:
         """See :class:`Executor`; threads that were left behind are not waited for."""

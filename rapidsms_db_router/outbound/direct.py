@@ -40,7 +40,7 @@ def send_now(
     lane = sender.lanes[backend.pk] = Lane(backend, only=batches)
     while True:
         sender.step()
-        if sender.is_done and not lane.more:
+        if sender.is_done and (lane.is_blocked or not lane.more):
             break
         sender.wait(min(sender.next_step(), PAUSE))
     sender.close()

@@ -23,7 +23,7 @@ EXPIRED, CANCELLED = "expired", "cancelled"
 def discard(message: Message, reason: str) -> int:
     """Give up what is still to be sent of an outbound message: it becomes E.
 
-    What is in flight is left alone; the sender leaves out what it has claimed and not called yet.
+    Calls in flight go on; the sender leaves out what it has claimed and not called yet.
 
     :param reason: why, for the admin.
     :returns: how many transmissions were given up.
@@ -41,7 +41,7 @@ def discard(message: Message, reason: str) -> int:
 def cancel(messages: QuerySet[Message]) -> int:
     """Give up what is still to be sent of outbound messages.
 
-    :param messages: those asked for; inbound ones among them are left alone.
+    :param messages: those asked for; inbound ones among them are not changed.
     :returns: how many transmissions became E with the reason "cancelled".
     """
     outbound = messages.filter(direction=Direction.OUTGOING)

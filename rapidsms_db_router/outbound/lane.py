@@ -111,6 +111,8 @@ class Lane:
         self.starved = False
         #: Whether it was asked for in the step under way: only then may a trial be made.
         self.fresh = False
+        #: How many slots were asked for.
+        self.asked = 0
         #: Whether slots are leased.
         self.leased = False
         self.grants: deque[Grant] = deque()
@@ -118,6 +120,8 @@ class Lane:
         self.wake_at = float("inf")
         #: When other processes may be told again of what waits, and how often they were.
         self.ring_at, self.rings = float("-inf"), 0
+        #: Whether a call was made.
+        self.has_called = False
         #: Whether the last step found nothing that it could do: another waits for an event.
         self.stalled = False
         #: Whether the last step failed, its commit perhaps not; and the claims of such steps.
@@ -140,6 +144,14 @@ class Lane:
         """How many recipients are held and to be called."""
         return sum(batch.waiting for batch in self.held.values())
 
+    @property
+    def leaves_work(self) -> bool:
+        """Whether others have to go on where this sender ends.
+
+        Not if it has done nothing: of processes that end at once, each would ring for the next.
+        """
+        return self.more and self.has_called and not self.permit.blocked
+
     def call_size(self, message: Message) -> int:
         """Return how many recipients one call may carry: no more than the rate allows a second."""
         if self.options.rate is None:
@@ -153,7 +165,9 @@ class Lane:
         waiting = self.waiting
         calls = in_flight + ceil(waiting / self.options.call_size)
         if self.more:
-            calls = max(calls, self.options.concurrency)
+            calls = self.options.concurrency
+        elif calls:
+            calls = 2 * calls + 2  # room for what comes before the next permit
         total = first = 0
         for batch in in_order(self.held) if self.options.rate else ():
             if not batch.waiting:
@@ -191,11 +205,17 @@ class Lane:
         """Return whether more of the rate is needed soon."""
         return not self.grants or self.grants[-1].until - moment < 0.2
 
+    @property
+    def needs_slots(self) -> bool:
+        """Whether more slots are needed than were asked for."""
+        got_all = self.permit.slots == self.asked < self.options.concurrency
+        return got_all and self.waiting > 0 and self.free_calls() <= 0
+
     def needs_step(self, moment: float) -> bool:
         """Return whether a step would find something to do."""
         if self.ended or self.uncertain:
             return True
-        if self.permit_until <= moment:
+        if self.permit_until <= moment or self.needs_slots:
             return not self.is_idle or self.leased
         if self.stalled or not (self.more or self.waiting) or self.free_calls() <= 0:
             return False
@@ -236,15 +256,18 @@ class Lane:
                 turn.expired.append(batch.message)
                 batch.drop_pending()
             size = self.call_size(batch.message)
+            each = 1 if self.options.rate is None else segments.count(batch.message.text)
             while free > 0 and rows < MOST_ROWS and batch.waiting:
-                grant = self.grant_at(moment)
-                if self.options.rate is not None and grant is None:
+                grant, fits = self.grant_at(moment), size
+                if self.options.rate is not None:
+                    fits = 0 if grant is None else min(size, grant.fits(each))
+                if not fits:
                     return
-                recipients = batch.next_rows(size, busy)
+                recipients = batch.next_rows(fits, busy)
                 if not recipients:
                     break
                 if grant is not None:
-                    grant.spend(len(recipients) * segments.count(batch.message.text), moment)
+                    grant.spend(len(recipients) * each, moment)
                 free, rows = free - 1, rows + len(recipients)
                 yield Call(
                     self.backend.pk,
@@ -269,6 +292,7 @@ class Lane:
         self.held = {pk: batch for pk, batch in turn.held.items() if pk not in gone}
         ended = {done.call for done in turn.completions}
         self.calls = (self.calls - ended) | set(turn.calls)
+        self.has_called = self.has_called or bool(turn.calls)
         self.ended = [call for call in self.ended if call not in ended]
         self.wake_at = min(self.wake_at, moment + turn.back_in)
         self.more = (self.more and not turn.drained) or turn.back_in <= 0

@@ -80,10 +80,12 @@ def release_doubtful(tokens: Collection[uuid.UUID], held: Iterable[HeldBatch]) -
     :param tokens: under which such steps wanted to claim batches.
     :param held: what the sender knows that it holds. Recipients that it has not called are Q.
     """
-    Batch.objects.filter(claim_token__in=tokens).update(
-        claim_token=None, recover_at=None, ready_at=now()
-    )
-    waiting = [row.id for batch in held for row in batch.pending]
+    claimed = Batch.objects.filter(claim_token__in=tokens)
+    claimed.update(recover_at=None, ready_at=now())
+    # none of their recipients was called
+    waiting = [pk for batch in claimed for pk in batch.transmission_ids]
+    claimed.update(claim_token=None)
+    waiting += [row.id for batch in held for row in batch.pending]
     waiting += [row.id for batch in held for rows in batch.divided for row in rows]
     if waiting:
         engine().requeue(waiting)

@@ -22,11 +22,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, NamedTuple
+
+from rapidsms.errors import MessageSendingError
 
 from rapidsms_db_router.db.text import clean_text, narrow_text
 from rapidsms_db_router.engine import Recipient
@@ -42,7 +45,7 @@ ACCOUNT = {401, 402, 403, 404, 405, 407, 410}
 LOST = {502, 504}
 #: What was asked for is wrong: it may be one recipient among many.
 BAD_REQUEST = {400, 413, 414, 422}
-#: A gateway is left alone for no longer than this, in seconds.
+#: A gateway that asks for time gets no more than this, in seconds.
 LONGEST_RETRY_AFTER = 86_400.0
 #: Errors of the operating system before anything was written.
 UNREACHABLE = {
@@ -87,8 +90,10 @@ UNKNOWN = {
     "WriteError",
     "WriteTimeout",
 }
+#: Those that are only raised once the request may have been written.
+WRITTEN = UNKNOWN - {"ConnectionError", "HTTPException", "Timeout", "TimeoutError"}
 #: Causes of an exception that are looked at.
-DEEPEST = 10
+DEEPEST = 20
 
 
 class Cause(Enum):
@@ -100,6 +105,14 @@ class Cause(Enum):
     UNKNOWN = "unknown"
     PERMANENT = "permanent"
     RECIPIENT = "recipient"
+
+
+#: What our own exceptions say.
+OURS = {
+    PermanentSendingError: Cause.PERMANENT,
+    OutcomeUnknown: Cause.UNKNOWN,
+    RetryLater: Cause.OUTAGE,
+}
 
 
 class Failure(NamedTuple):
@@ -155,7 +168,7 @@ class SendResponse:
 
     @property
     def retry_after(self) -> float | None:
-        """For how long the gateway wants to be left alone, in seconds."""
+        """For how long the gateway wants no calls, in seconds."""
         wishes = (retry_after(failure.error) for failure in self.failed)
         return max((wish for wish in wishes if wish is not None), default=None)
 
@@ -189,10 +202,12 @@ def read(rows: list[Recipient], returned: Any, raised: Exception | None) -> Send
 
 
 def _read_raised(rows: list[Recipient], raised: Exception) -> SendResponse:
-    # what the router raised it from tells more
-    error = raised.__cause__ if isinstance(raised.__cause__, Exception) else raised
-    cause = Cause.PERMANENT if isinstance(raised, PermanentSendingError) else classify(error)
-    named = _identities(raised)
+    # what the router raised it from tells more; an exception of a class of ours tells all
+    wrapped = type(raised) is MessageSendingError and isinstance(raised.__cause__, Exception)
+    error: Exception = raised.__cause__ if wrapped else raised  # type: ignore[assignment]
+    cause = classify(error)
+    # names that are nobody's of this call tell of no success
+    named = _identities(raised) & {row.identity for row in rows}
     response = SendResponse(is_whole=not named)
     for row in rows:
         if named and row.identity not in named:
@@ -204,17 +219,14 @@ def _read_raised(rows: list[Recipient], raised: Exception) -> SendResponse:
 
 def _identities(raised: Exception) -> set[str]:
     """Return the recipients that an exception names, however it names them."""
-    named = getattr(raised, "failed_identities", None)
-    if not named:
+    named = _attribute(raised, "failed_identities")
+    if named is None:
         return set()
     if isinstance(named, str) or not isinstance(named, Iterable):
         named = [named]
-    found = set()
-    try:
-        for each in named:
-            found.add(str(each))
-    except Exception:
-        return found
+    found: set[str] = set()
+    with suppress(Exception):
+        found.update(str(each) for each in named)
     return found
 
 
@@ -237,21 +249,20 @@ def _external_id(said: Any) -> str:
 
 def classify(error: BaseException) -> Cause:
     """Return why a call failed, from what it raised."""
-    if isinstance(error, PermanentSendingError):
-        return Cause.PERMANENT
-    if isinstance(error, OutcomeUnknown):
-        return Cause.UNKNOWN
-    if isinstance(error, RetryLater):
-        return Cause.OUTAGE
+    for each in _chain(error, raised_from=True):
+        for class_, cause in OURS.items():
+            if isinstance(each, class_):
+                return cause
     status = http_status(error)
     if status is not None:
         return _classify_status(status)
-    names = set()
+    names, unreachable = set(), False
     for each in _chain(error):
         names |= {class_.__name__ for class_ in type(each).__mro__}
-        if isinstance(each, OSError) and each.errno in UNREACHABLE:
-            return Cause.NOT_CALLED
-    if names & NOT_CALLED:
+        unreachable = unreachable or (isinstance(each, OSError) and each.errno in UNREACHABLE)
+    if names & WRITTEN:  # before or after another gateway could not be reached
+        return Cause.UNKNOWN
+    if unreachable or names & NOT_CALLED:
         return Cause.NOT_CALLED
     return Cause.UNKNOWN if names & UNKNOWN else Cause.RECIPIENT
 
@@ -266,47 +277,52 @@ def _classify_status(status: int) -> Cause:
     return Cause.PERMANENT if status >= 400 else Cause.RECIPIENT
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException, *, raised_from: bool = False) -> Iterator[BaseException]:
     """Yield an exception and what it stands for, in the ways of requests, urllib3 and httpx."""
-    waiting, seen = [error], 0
-    while waiting and seen < DEEPEST:
+    waiting, seen = [error], list[BaseException]()
+    while waiting and len(seen) < DEEPEST:
         each = waiting.pop(0)
-        seen += 1
+        if any(each is known for known in seen):
+            continue
+        seen.append(each)
         yield each
-        within = (getattr(each, "reason", None), each.__cause__, each.__context__, *each.args)
+        within = [each.__cause__]
+        if not raised_from:
+            within += [_attribute(each, "reason"), each.__context__, *each.args]
         waiting += [inner for inner in within if isinstance(inner, BaseException)]
 
 
-def http_status(error: BaseException) -> int | None:
-    """Return the HTTP status that an exception tells of.
+def _attribute(holder: Any, name: str) -> Any:
+    """Return an attribute of an exception of a stranger's class; ``None`` if it has none."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # a property
+        return None
 
-    ``requests`` and ``httpx`` have it as ``response.status_code``, other libraries as ``status``,
-    ``status_code`` or ``code``.
-    """
-    response = getattr(error, "response", None)
-    for holder, names in ((response, ("status_code",)), (error, ("status", "status_code", "code"))):
-        for name in names:
-            status = getattr(holder, name, None)
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception, or its cause, has under one of the usual names."""
+    for each in _chain(error, raised_from=True):
+        said = [_attribute(_attribute(each, "response"), "status_code")]
+        said += [_attribute(each, name) for name in ("status", "status_code", "code")]
+        for status in said:
             if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
-                return status
+                return int(status)
     return None
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return for how long a gateway wants to be left alone, in seconds; at most a day.
+    """Return for how long a gateway wants no calls, in seconds; at most a day.
 
-    An exception's ``retry_after``, or HTTP's ``Retry-After`` (RFC 9110, 10.2.3), in seconds or as
-    a date.
+    It says so in an exception's ``retry_after``, or in HTTP's ``Retry-After`` (RFC 9110, 10.2.3).
     """
-    said = getattr(error, "retry_after", None)
-    if said is None:
-        headers = getattr(getattr(error, "response", None), "headers", None)
-        said = headers.get("Retry-After") if isinstance(headers, Mapping) else None
+    wishes = map(_wish, _chain(error, raised_from=True))
+    said = next((wish for wish in wishes if wish is not None), None)
     if said is None:
         return None
     try:
         seconds = float(said)
-    except (TypeError, ValueError):
+    except Exception:
         try:
             date = parsedate_to_datetime(str(said))
         except Exception:
@@ -315,6 +331,17 @@ def retry_after(error: BaseException) -> float | None:
             date = date.replace(tzinfo=timezone.utc)
         seconds = (date - datetime.now(timezone.utc)).total_seconds()
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None
+
+
+def _wish(error: BaseException) -> Any:
+    """Return what one exception says of when to come again."""
+    said = _attribute(error, "retry_after")
+    # urllib's exceptions are responses themselves
+    for holder in (_attribute(error, "response"), error):
+        get = _attribute(_attribute(holder, "headers"), "get")
+        with suppress(Exception):  # no headers as HTTP has them
+            said = get("Retry-After") if said is None else said
+    return said
 
 
 def summary(error: BaseException) -> str:

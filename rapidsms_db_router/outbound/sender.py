@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from django.db import transaction
@@ -27,7 +28,7 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import is_transient
 from rapidsms_db_router.engine import engine
-from rapidsms_db_router.errors import OutcomeUnknown
+from rapidsms_db_router.errors import OutcomeUnknown, RetryLater
 from rapidsms_db_router.limits import permits
 from rapidsms_db_router.limits.permits import Permit
 from rapidsms_db_router.limits.slots import release_slots
@@ -114,11 +115,13 @@ class Sender:
         return max(min(at, renewal) - moment, 0.0)
 
     def close(self) -> None:
-        """Give back the slots: nothing more will be sent."""
+        """Give back the slots, and tell others of what is left: nothing more will be sent."""
         for lane in self.lanes.values():
             if lane.leased:
                 release_slots(lane.backend.pk, self.id)
                 lane.leased = False
+            if self.ring is not None and lane.leaves_work:
+                self.executor.run(partial(self.ring, lane.backend))
         self.executor.close()
 
     @property
@@ -155,7 +158,7 @@ class Sender:
                 failure = exc  # the other backends have nothing to do with it
                 continue
             for call in calls:
-                self.executor.start(call, self._call_ended)
+                self._start(call)
         self._settle()
         self._renew_leases()
         if failure is not None:
@@ -272,6 +275,13 @@ class Sender:
         self.executor.run(lambda: ring(backend))
 
     # Calls
+
+    def _start(self, call: Call) -> None:
+        try:
+            self.executor.start(call, self._call_ended)
+        except RuntimeError:
+            error = RetryLater("no thread can be started")
+            self._take_response(call, response.read(call.rows, None, error))
 
     def _call_ended(self, call: Call, answered: SendResponse) -> None:
         """Take the response of a call; from any thread."""

@@ -15,7 +15,6 @@ from kombu.exceptions import OperationalError
 if not apps.ready:
     django.setup()
 
-from rapidsms_db_router.management.commands.celery import no_broker
 from rapidsms_db_router.worker import celery_app
 
 app = celery_app.ensure()
@@ -26,7 +25,7 @@ def _explain(
 ) -> None:
     """Have a command that finds no broker end with what to do about it, not with a traceback."""
     if isinstance(error, OperationalError):
-        sys.stderr.write(f"{no_broker(app, error)}\n")
+        sys.stderr.write(f"{celery_app.no_broker(app, error)}\n")
     else:
         _before(kind, error, traceback)
 

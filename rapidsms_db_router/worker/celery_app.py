@@ -96,5 +96,14 @@ def producers(app: Celery) -> ProducerPool:
     return pool
 
 
+def no_broker(app: Celery, err: Exception) -> str:
+    """Return what to tell an operator whose broker does not answer; no password in it."""
+    with app.connection_for_read() as connection:
+        return (
+            f"No broker answers at {connection.as_uri()} ({err}). Start it, or set"
+            " CELERY_BROKER_URL to one that runs."
+        )
+
+
 #: By app: where its broker is, and the connection to it, which is never opened itself.
 _impatient: WeakKeyDictionary[Celery, tuple[Any, Connection]] = WeakKeyDictionary()

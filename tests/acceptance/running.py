@@ -86,6 +86,10 @@ class Process:
         """Send a signal to the process, not to its children."""
         self._popen.send_signal(number)
 
+    def send_signal_to_all(self, number: signal.Signals) -> None:
+        """Send a signal to the process and to its children."""
+        os.killpg(self.pid, number)
+
     def stop(self) -> None:
         """End the process, kindly at first, and then whatever is left of its group."""
         self.send_signal(signal.SIGTERM)

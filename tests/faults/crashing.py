@@ -1,12 +1,16 @@
-"""Runs code in a child process, and kills it at its k-th crash point, for every k there is.
+"""Runs code in a child process with a fault at its k-th crash point, for every k there is.
 
-A crash point is where what has happened so far may differ, for others, from what had happened at
-the point before: before each statement to the database, before and after each commit, before a
-call of the gateway and after the gateway has accepted. A statement outside a transaction commits
-by itself.
+Crash points are before each statement to the database, before and after each commit, before a call
+of the gateway and after the gateway has accepted. A statement outside a transaction commits by
+itself. Each fault has its own points. What has happened differs, for others, from one point to the
+next only by a commit or by what the gateway accepts: a process that dies anywhere between two of
+those dies as after the first. So death comes after each of those by default, and refusal at
+commits and at statements that commit by themselves; with ``DB_ROUTER_CRASH_POINTS=all`` both come
+at every statement.
 
-The child is forked, so that it costs milliseconds, and leaves by ``os._exit``: no ``finally``, no
-rollback, no closing of connections, as after SIGKILL. The broker is in its memory and dies too.
+The child is forked, so that it costs milliseconds. One that is killed leaves by ``os._exit``: no
+``finally``, no rollback, no closing of connections, as after SIGKILL. The broker is in its memory
+and dies too.
 """
 
 from __future__ import annotations
@@ -18,11 +22,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count, takewhile
+from enum import Enum
+from itertools import count
 from typing import Any, NoReturn
 from unittest import mock
 
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 #: How statements begin that change something.
 WRITING = ("INSERT", "UPDATE", "DELETE", "WITH")
@@ -37,6 +42,34 @@ ENDED, FAILED, KILLED = 0, 1, 42
 #: No child runs longer than this, in seconds.
 PATIENCE = 60
 
+
+#: Whether faults come at every statement.
+ALL = os.environ.get("DB_ROUTER_CRASH_POINTS") == "all"
+#: How the names of statements within a transaction begin.
+WITHIN = "within a transaction, before"
+
+
+class Fault(Enum):
+    """What happens at a crash point."""
+
+    #: The process is killed.
+    DEATH = "killed"
+    #: The process lives; a commit has succeeded, and its client is told that the database is gone.
+    LOST_ANSWER = "answer lost"
+    #: The process lives; the database refuses a statement or a commit in passing.
+    REFUSAL = "refused"
+
+    def has(self, point: str, everywhere: bool) -> bool:
+        """Return whether this fault can happen at a point."""
+        if self is Fault.LOST_ANSWER or point == COMMITTED:
+            return self is not Fault.REFUSAL and point == COMMITTED
+        if point in (CALLING, ACCEPTED):
+            return self is Fault.DEATH and (everywhere or point == ACCEPTED)
+        if everywhere:
+            return True
+        return self is Fault.REFUSAL and not (point.startswith(WITHIN) or "SELECT" in point)
+
+
 _pass: Callable[[str], None] | None = None
 
 
@@ -50,72 +83,92 @@ def crash_point(name: str) -> None:
 class Run:
     """How far a child came."""
 
-    #: The names of the crash points it reached.
+    #: The names of the points it reached.
     points: list[str]
-    #: Whether it was killed at the last of them.
-    killed: bool
+    #: The fault it was to meet, and the number of the point where that happened, if it did.
+    fault: Fault
+    met_at: int | None
 
     @property
     def committed(self) -> bool:
         """Whether any transaction was committed."""
         return COMMITTED in self.points
 
-    @property
-    def unrecorded(self) -> bool:
-        """Whether the gateway has accepted something that no commit has recorded."""
-        since_commit = takewhile(lambda name: name != COMMITTED, reversed(self.points))
-        return ACCEPTED in since_commit
-
     def __repr__(self) -> str:
-        return f"killed at crash point {len(self.points)}, {self.points[-1]}"
+        if self.met_at is None:
+            return "not disturbed"
+        return f"{self.fault.value} at point {self.met_at}, {self.points[self.met_at - 1]}"
 
 
-def kill_everywhere(body: Callable[[], None]) -> Iterator[Run]:
-    """Run ``body`` in children, the k-th of which is killed at crash point k.
+def at_each_point(
+    body: Callable[[], None], fault: Fault, prepare: Callable[[], None], everywhere: bool
+) -> Iterator[Run]:
+    """Run ``body`` in children, of which the k-th meets the fault at its k-th crash point.
 
     Ends with the first child that has fewer points than that, which is not yielded.
+
+    :param prepare: is called before each child, here.
+    :param everywhere: whether every statement is a point.
     """
     for number in count(1):
-        run = run_in_child(body, number)
-        if not run.killed:
+        prepare()
+        run = run_in_child(body, number, fault, everywhere=everywhere)
+        if run.met_at is None:
             return
         yield run
 
 
-def run_in_child(body: Callable[[], None], kill_at: int | None = None) -> Run:
+def run_in_child(
+    body: Callable[[], None],
+    number: int | None = None,
+    fault: Fault = Fault.DEATH,
+    *,
+    everywhere: bool = ALL,
+) -> Run:
     """Run ``body`` in a child process.
 
-    :param kill_at: the number of the crash point to kill it at, from 1; by default none.
+    :param number: at which of its crash points the fault happens, from 1; by default at none.
+    :param everywhere: whether every statement is a point.
     """
     connections.close_all()  # a connection does not survive a fork
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # since Python 3.12, where another thread runs; a heartbeat's holds nothing the child needs
+        # since Python 3.12, where another thread runs; that of leases holds nothing the child needs
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
-        _run_and_exit(body, writing, kill_at)
+        _run_and_exit(body, writing, number, fault, everywhere)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        written = pipe.read()
+        met, *written = pipe.read().splitlines()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (ENDED, KILLED):
-        raise RuntimeError(f"The child ended with status {status}:\n{written}")
-    return Run(written.splitlines(), killed=status == KILLED)
+        raise RuntimeError(f"The child ended with status {status}:\n" + "\n".join(written))
+    return Run(written, fault, int(met) or None)
 
 
-def _run_and_exit(body: Callable[[], None], writing: int, kill_at: int | None) -> NoReturn:
+def _run_and_exit(
+    body: Callable[[], None], writing: int, number: int | None, fault: Fault, everywhere: bool
+) -> NoReturn:
     global _pass
     points: list[str] = []
+    met_at = passed = 0
 
     def exit_(status: int, *more: str) -> NoReturn:
-        os.write(writing, "\n".join((*points, *more)).encode())
+        with os.fdopen(writing, "w") as pipe:
+            pipe.write("\n".join((str(met_at), *points, *more)))
         os._exit(status)
 
     def pass_(name: str) -> None:
+        nonlocal met_at, passed
         points.append(name)
-        if len(points) == kill_at:
+        passed += fault.has(name, everywhere)
+        if met_at or passed != number:
+            return
+        met_at = len(points)
+        if fault is Fault.DEATH:
             exit_(KILLED)
+        raise OperationalError("database is locked")  # what passes, whatever the database
 
     try:
         signal.alarm(PATIENCE)
@@ -132,7 +185,8 @@ def _watched() -> ExitStack:
     commit = connection._commit
 
     def statement(execute: Callable[..., Any], sql: str, *more: Any) -> Any:
-        crash_point(f"before {' '.join(sql.split())[:100]}")
+        where = WITHIN if connection.in_atomic_block else "before"
+        crash_point(f"{where} {' '.join(sql.split())[:100]}")
         result = execute(sql, *more)
         if not connection.in_atomic_block and sql.startswith(WRITING):
             crash_point(COMMITTED)  # by itself

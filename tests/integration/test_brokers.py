@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import kombu
 import pytest
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from tests.servers import BROKERS, require
 
@@ -16,3 +17,9 @@ def test_a_redis_channel_says_that_its_connection_is_gone():
     connection.release()
     with pytest.raises(lost):
         channel.basic_ack("handed out before")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+@pytest.mark.parametrize("refusal", [OutOfMemoryError, ReadOnlyError])
+def test_a_redis_that_refuses_counts_as_one_that_is_away(scheme, refusal):
+    assert issubclass(refusal, kombu.Connection(f"{scheme}://").connection_errors)

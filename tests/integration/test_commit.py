@@ -102,7 +102,7 @@ def test_one_task_is_published_for_each_backend_whatever_the_number_of_batches(
     tasks = worker.take()
     names = [Backend.objects.get(pk=task.kwargs["backend_id"]).name for task in tasks]
     assert sorted(names) == ["phones", "radios"]
-    for name, task in zip(names, tasks):
+    for name, task in zip(names, tasks, strict=True):
         rows = message.transmissions.filter(connection__backend__name=name).order_by("pk")
         first = list(rows.values_list("pk", flat=True)[:2])
         assert task.kwargs["transmission_ids"] == first

@@ -13,6 +13,7 @@ from rapidsms.models import Backend
 from rapidsms.router import get_router, receive, send
 
 from rapidsms_db_router.admin import MessageAdmin, TransmissionAdmin
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Batch, Message, Transmission
 from rapidsms_db_router.tasks import receive_async, send_transmissions
 from tests.integration.executors import SlowGateway
@@ -255,6 +256,26 @@ def test_defect_20_e_says_whether_a_try_follows(people, worker, installed_backen
     worker.make_due()
     row.refresh_from_db()
     assert (row.status, row.next_try) == ("E", None)
+
+
+def test_defect_20_a_message_is_e_no_longer_than_a_transmission_of_it_is(people, worker, settings):
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    message = queued(worker, people(2))
+    backend = people(1)[0].backend
+    gateway = worker.sender.executor = SlowGateway()
+    worker.sender.wake(backend)
+    worker.sender.step()
+    gateway.answer(0, ValueError("busy"))
+    worker.sender.step()
+    assert statuses(message) == ("E", "EP")
+    Batch.objects.filter(claim_token=None).update(ready_at=now())
+    worker.sender.wake(backend)
+    worker.sender.step()
+    assert statuses(message) == ("P", "PP")
+    for number in (1, 2):
+        gateway.answer(number)
+    worker.sender.step()
+    assert statuses(message) == ("S", "SS")
 
 
 # API

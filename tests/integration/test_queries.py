@@ -23,7 +23,7 @@ CONTROL = re.compile("BEGIN|COMMIT|SAVEPOINT|RELEASE")
 #: Statements, at the most.
 MOST = {
     "receive": {"postgresql": 1, "mysql": 2, "sqlite": 2},
-    "ping to pong": {"postgresql": 9, "mysql": 17, "sqlite": 17},
+    "ping to pong": {"postgresql": 10, "mysql": 17, "sqlite": 17},
     # the end of one batch and the beginning of the next
     "batch": {"postgresql": 7, "mysql": 9, "sqlite": 10},
     "failed batch": {"postgresql": 8, "mysql": 10, "sqlite": 11},

@@ -17,7 +17,7 @@ from typing import Any
 from rapidsms_db_router import conf
 from tests.acceptance.project.gateway import REFUSED_ONCE, Record
 from tests.acceptance.running import Process, Project
-from tests.storms.project.gateway import HANGS, SLOW
+from tests.storms.project.gateway import HANGS, POISON_LOG, SLOW
 from tests.storms.servers import Broker, Database, MariaDB, PostgreSQL, RabbitMQ, Redis
 
 #: The recipients of one call, and the calls of all workers that are in flight at once: as in the
@@ -125,7 +125,7 @@ class Storm(Project):
         self.kill_workers()
         self._ask("/forget/")
         self.broker_server.empty()
-        for path in (self.gateway.log, self.folder / HANGS, self.folder / SLOW):
+        for path in (self.gateway.log, *(self.folder / name for name in (HANGS, SLOW, POISON_LOG))):
             path.unlink(missing_ok=True)
         self._read = self._accepted = 0
         self._expected.clear()

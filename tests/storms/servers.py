@@ -291,7 +291,7 @@ class PostgreSQL(Database):
             execute(f"ALTER SYSTEM SET {setting} = {value}")
             execute("SELECT pg_reload_conf()")
         deadline = time.monotonic() + PATIENCE
-        while self.execute(f"SHOW {setting}") != [(value,)]:
+        while self.execute(f"SELECT current_setting('{setting}') = '{value}'") != [(True,)]:
             assert time.monotonic() < deadline, setting
             time.sleep(INTERVAL)
 

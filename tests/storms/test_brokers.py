@@ -1,16 +1,21 @@
-"""Brokers forget, are away, come back empty, and lose their clients."""
+"""Brokers forget, are away, come back empty, lose their clients, and refuse to write."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import pytest
 
 from tests.storms.running import IN_FLIGHT, Storm, size
+from tests.storms.servers import Redis
 
 #: What one call of ``receive()`` or ``send()`` may take without a broker, in seconds.
 SOON = 2
+#: How long Redis refuses to write, in seconds.
+REFUSES = 5
 
 Passed = Callable[..., object]
 
@@ -83,3 +88,30 @@ def test_connections_are_cut(storm: Storm, passed: Passed) -> None:
         storm.database_server.cut()
 
     passed()
+
+
+@pytest.mark.table
+@pytest.mark.parametrize("fault", [Redis.out_of_memory, Redis.demoted])
+def test_redis_refuses_to_write(
+    storm: Storm, passed: Passed, fault: Callable[[Redis], AbstractContextManager[None]]
+) -> None:
+    """As after a failover, or with its memory full."""
+    if not isinstance(storm.broker_server, Redis):
+        pytest.skip("another broker")
+    recipients, pings = size(600, 1500), 20
+    storm.work(2, DB_ROUTER_TEST_CALL_SIZE="1")
+
+    storm.send(recipients)
+    storm.until_accepted(storm.random.randrange(recipients // 4))
+    for number in range(pings):
+        storm.ping(number)
+    with fault(storm.broker_server):
+        end = time.monotonic() + REFUSES
+        for number in range(pings, 2 * pings):
+            storm.ping(number)
+        storm.send(10)
+        time.sleep(max(end - time.monotonic(), 0))
+
+    passed()
+    assert storm.longest_call() < SOON
+    assert all(worker.runs() for worker in storm.workers)

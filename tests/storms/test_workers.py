@@ -1,4 +1,4 @@
-"""Workers are killed, replaced, told twice, slow, many, and wrong about the time."""
+"""Workers are killed, ended, replaced, told twice, slow, many, and wrong about the time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.storms.running import AT_A_KILL, DEFAULT_DATES, IN_FLIGHT, Storm, size
+from tests.acceptance.running import Process
+from tests.storms.running import AT_A_KILL, CALLS, DEFAULT_DATES, IN_FLIGHT, Storm, size
 
 SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"
+
+#: One SMS a call, at a gateway of 300 ms.
+ONE_A_CALL = {"DB_ROUTER_TEST_CALL_SIZE": "1", "DB_ROUTER_TEST_GATEWAY_SECONDS": "0.3"}
 
 Passed = Callable[..., object]
 
@@ -31,6 +35,62 @@ def test_workers_are_killed(storm: Storm, passed: Passed, pool: str) -> None:
         storm.work(1, f"--pool={pool}", ready=False)
 
     passed(extra=kills * AT_A_KILL)
+
+
+@pytest.mark.table
+def test_processes_of_a_pool_are_killed(storm: Storm, passed: Passed) -> None:
+    """As by a kernel that is out of memory; the worker starts others."""
+    recipients, kills = size(600, 1500), size(2, 4)
+    moments = sorted(storm.random.sample(range(recipients * 3 // 4), kills))
+    storm.work(1, **ONE_A_CALL)
+
+    storm.send(recipients)
+    for moment in moments:
+        storm.until_accepted(moment)
+        storm.ping(moment)
+        os.kill(storm.random.choice(storm.processes_of(storm.workers[0])), signal.SIGKILL)
+
+    passed(extra=kills * 2 * CALLS)
+
+
+@pytest.mark.table
+@pytest.mark.parametrize("ends", [Process.send_signal, Process.send_signal_to_all])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_worker_is_terminated(
+    storm: Storm, passed: Passed, pool: str, ends: Callable[[Process, signal.Signals], None]
+) -> None:
+    """It, or its whole process group, which is how systemd does it."""
+    recipients = size(600, 1500)
+    storm.work(1, f"--pool={pool}", **DEFAULT_DATES, **ONE_A_CALL)
+
+    with storm.another_web(**DEFAULT_DATES, **ONE_A_CALL):
+        storm.send(recipients)
+        storm.until_accepted(storm.random.randrange(20, recipients // 2))
+        storm.ping(1)
+        (old,) = storm.workers
+        ends(old, signal.SIGTERM)
+        storm.work(1, f"--pool={pool}", **DEFAULT_DATES, **ONE_A_CALL)
+        passed()
+
+    assert old.wait() == 0
+
+
+@pytest.mark.table
+@pytest.mark.parametrize("option", ["--max-tasks-per-child=1", "--autoscale=4,1"])
+def test_processes_of_a_pool_come_and_go(storm: Storm, passed: Passed, option: str) -> None:
+    recipients, pings, bursts = size(600, 1500), 20, size(2, 4)
+    numbers = iter(range(bursts * pings))
+    storm.work(1, option, **DEFAULT_DATES, **ONE_A_CALL, AUTOSCALE_KEEPALIVE="1")
+
+    with storm.another_web(**DEFAULT_DATES, **ONE_A_CALL):
+        for _ in range(bursts):
+            before = storm.progress()
+            storm.send(recipients // bursts)
+            for _ in range(pings):
+                storm.ping(next(numbers))
+            storm.until_accepted(before + pings + recipients // bursts // 2)
+
+        passed()
 
 
 @pytest.mark.table

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import django
 import pytest
 from celery import Celery
@@ -10,7 +13,10 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from rapidsms.backends.base import BackendBase
 from rapidsms.router.blocking import BlockingRouter
 
-from rapidsms_db_router import DatabaseRouter, checks
+from rapidsms_db_router import DatabaseRouter, conf
+from rapidsms_db_router.checks import celery, surroundings
+from rapidsms_db_router.checks.settings import BACKEND_OPTIONS, ID, KANNEL_ENGINES
+from rapidsms_db_router.checks.surroundings import ROUTER, SQLITE_OPTIONS
 
 RECORDING = "tests.service.backends.RecordingBackend"
 
@@ -21,8 +27,8 @@ class OwnRouter(DatabaseRouter):
 
 def found():
     """Return what our checks say, by their ids without the prefix."""
-    ours = [message for message in run_checks() if message.id.startswith(checks.ID)]
-    return {message.id.removeprefix(checks.ID): message for message in ours}
+    ours = [message for message in run_checks() if message.id.startswith(ID)]
+    return {message.id.removeprefix(ID): message for message in ours}
 
 
 def phones(**options):
@@ -45,6 +51,9 @@ def test_nothing_is_said_of_sound_settings(settings):
             (0, -1, "60", float("inf"), float("nan"), True),
             (0.5, 9),
         ),
+        ("E004", "DB_ROUTER_VISIBILITY_TIMEOUT", (0, -1, "600", float("inf"), None), (0.5, 600)),
+        ("E005", "DB_ROUTER_RECOVERY_INTERVAL", (0, -1, "60", float("nan"), None), (0.5, 60)),
+        ("E006", "DB_ROUTER_ATOMIC_RECEIVE", (0, 1, "yes", None), (True, False)),
     ],
 )
 def test_a_setting_has_a_value_of_its_kind(settings, id_, name, wrong, right):
@@ -104,6 +113,10 @@ def test_e011_says_nothing_of_known_options_and_of_those_that_are_not_ours(setti
             "router.db.batch_size": 50,
             "Router.DB.Max_Retries": 0,
             "router.db.rate": "600/m",
+            "router.db.concurrency": 200,
+            "router.db.timeout": 0.5,
+            "router.db.after_crash": "error",
+            "router.db.queue": "gateways",
             "router.celery.eager": True,
             "sendsms_url": "http://127.0.0.1/",
         }
@@ -126,6 +139,19 @@ def test_e011_says_nothing_of_known_options_and_of_those_that_are_not_ours(setti
         ("router.db.rate", "1.5/s"),
         ("router.db.rate", "30 / s"),
         ("router.db.rate", "30/d"),
+        ("router.db.concurrency", 0),
+        ("router.db.concurrency", "50"),
+        ("router.db.concurrency", 1.5),
+        ("router.db.concurrency", None),
+        ("router.db.timeout", 0),
+        ("router.db.timeout", -1),
+        ("router.db.timeout", "60"),
+        ("router.db.timeout", float("inf")),
+        ("router.db.timeout", None),
+        ("router.db.after_crash", "retry"),
+        ("router.db.after_crash", None),
+        ("router.db.queue", ""),
+        ("router.db.queue", 1),
     ],
 )
 def test_e012_an_option_has_a_value_of_its_kind(settings, option, value):
@@ -136,7 +162,12 @@ def test_e012_an_option_has_a_value_of_its_kind(settings, option, value):
     assert repr(value) in message.msg
 
 
-@pytest.mark.parametrize("engine", checks.KANNEL_ENGINES)
+def test_e011_knows_every_option_that_the_router_reads():
+    read = set(re.findall(r'"(router\.db\.\w+)"', Path(conf.__file__).read_text()))
+    assert read == set(BACKEND_OPTIONS)
+
+
+@pytest.mark.parametrize("engine", KANNEL_ENGINES)
 @pytest.mark.parametrize("options", [{}, {"router.db.batch_size": 2}])
 def test_w013_kannel_is_given_several_recipients_in_one_call(settings, engine, options):
     settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine, **options}}
@@ -145,7 +176,7 @@ def test_w013_kannel_is_given_several_recipients_in_one_call(settings, engine, o
     assert "'router.db.batch_size' to 1" in message.hint
 
 
-@pytest.mark.parametrize("engine", checks.KANNEL_ENGINES)
+@pytest.mark.parametrize("engine", KANNEL_ENGINES)
 def test_w013_says_nothing_of_one_recipient_a_call(settings, engine):
     settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine, "router.db.batch_size": 1}}
     assert found() == {}
@@ -161,7 +192,7 @@ def test_w020_rapidsms_router_names_another(settings, router):
     settings.RAPIDSMS_ROUTER = router
     message = found()["W020"]
     assert repr(router) in message.msg
-    assert checks.ROUTER in message.hint
+    assert ROUTER in message.hint
 
 
 def test_w020_takes_a_router_object_of_another_class_for_another_router(settings):
@@ -188,7 +219,7 @@ def test_e030_celery_settings_that_celery_cannot_read(monkeypatch):
     app = Celery("mixed", set_as_current=False)
     # the old name of a setting beside the new name of another
     app.config_from_object({"CELERY_ACCEPT_CONTENT": ["json"], "task_always_eager": True})
-    monkeypatch.setattr(checks, "current_app", app)
+    monkeypatch.setattr(celery, "current_app", app)
     assert "CELERY_" in found()["E030"].hint
 
 
@@ -245,26 +276,26 @@ def sqlite(monkeypatch):
 
     def sqlite(options):
         wrapper = DatabaseWrapper({"OPTIONS": options}, alias="default")
-        monkeypatch.setattr(checks, "connections", {"default": wrapper})
+        monkeypatch.setattr(surroundings, "connections", {"default": wrapper})
 
     return sqlite
 
 
-@pytest.mark.parametrize("missing", list(checks.SQLITE_OPTIONS))
+@pytest.mark.parametrize("missing", list(SQLITE_OPTIONS))
 def test_w040_sqlite_without_what_lets_two_processes_write(sqlite, celery_setting, missing):
     celery_setting("task_always_eager", False)
-    sqlite({name: value for name, value in checks.SQLITE_OPTIONS.items() if name != missing})
+    sqlite({name: value for name, value in SQLITE_OPTIONS.items() if name != missing})
     message = found()["W040"]
     assert repr(missing) in message.msg
-    assert repr(checks.SQLITE_OPTIONS) in message.hint
+    assert repr(SQLITE_OPTIONS) in message.hint
 
 
 def test_w040_says_nothing_where_all_is_set(sqlite, celery_setting):
     celery_setting("task_always_eager", False)
-    sqlite(checks.SQLITE_OPTIONS)
+    sqlite(SQLITE_OPTIONS)
     assert found() == {}
     if django.VERSION >= (5, 1):
-        sqlite({**checks.SQLITE_OPTIONS, "transaction_mode": "EXCLUSIVE", "timeout": 60})
+        sqlite({**SQLITE_OPTIONS, "transaction_mode": "EXCLUSIVE", "timeout": 60})
         assert found() == {}
 
 

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from rapidsms_db_router import clock
-from rapidsms_db_router.querysets import lease
+from rapidsms_db_router.db import clock
+from rapidsms_db_router.models.lease import lease
 
 pytestmark = pytest.mark.django_db
 

@@ -7,25 +7,34 @@ from rapidsms_db_router import conf
 
 
 def test_defaults_hold_without_any_setting():
-    assert conf.batch_size() == 200
+    assert conf.call_size() == 200
+    assert conf.claim_size() == 200
     assert conf.max_retries() == 5
     assert conf.retry_backoff() == 60.0
+    assert conf.visibility_timeout() == 600.0
+    assert conf.recovery_interval() == 60.0
+    assert conf.atomic_receive() is False
+    assert conf.concurrency("phones") == 50
+    assert conf.timeout("phones") == 60.0
+    assert conf.after_crash("phones") == conf.RESEND
+    assert conf.rate("phones") is None
+    assert conf.queue("phones") is None
 
 
 def test_settings_come_before_defaults_and_are_never_kept():
     with override_settings(
         DB_ROUTER_DEFAULT_BATCH_SIZE=7, DB_ROUTER_MAX_RETRIES=0, DB_ROUTER_RETRY_BACKOFF=0.5
     ):
-        assert conf.batch_size() == 7
+        assert conf.call_size() == 7
         assert conf.max_retries() == 0
         assert conf.retry_backoff() == 0.5
-    assert conf.batch_size() == 200
+    assert conf.call_size() == 200
 
 
 @pytest.mark.parametrize(
     ("read", "option", "setting"),
     [
-        (conf.batch_size, "router.db.batch_size", "DB_ROUTER_DEFAULT_BATCH_SIZE"),
+        (conf.call_size, "router.db.batch_size", "DB_ROUTER_DEFAULT_BATCH_SIZE"),
         (conf.max_retries, "router.db.max_retries", "DB_ROUTER_MAX_RETRIES"),
     ],
 )
@@ -37,6 +46,62 @@ def test_a_backends_own_option_comes_before_the_setting(read, option, setting):
         assert read("plain") == 9
         assert read("unknown") == 9
         assert read(None) == 9
+
+
+@pytest.mark.parametrize(
+    ("setting", "option", "size"),
+    [
+        (200, None, 200),
+        (200, 1, 200),
+        (200, 50, 200),
+        (200, 150, 150),  # whole calls alone
+        (200, 60, 180),
+        (200, 500, 500),  # no less than one call
+        (1, None, 1),
+        (1, 20, 20),
+    ],
+)
+def test_a_batch_holds_whole_calls(setting, option, size):
+    options = {} if option is None else {"router.db.batch_size": option}
+    with override_settings(
+        INSTALLED_BACKENDS={"phones": options}, DB_ROUTER_DEFAULT_BATCH_SIZE=setting
+    ):
+        assert conf.claim_size("phones") == size
+
+
+@pytest.mark.parametrize(
+    ("read", "option", "value", "expected"),
+    [
+        (conf.concurrency, "router.db.concurrency", 200, 200),
+        (conf.timeout, "router.db.timeout", 5, 5.0),
+        (conf.after_crash, "router.db.after_crash", "error", conf.ERROR),
+        (conf.rate, "router.db.rate", "30/s", 30.0),
+        (conf.rate, "router.db.rate", "600/m", 10.0),
+        (conf.rate, "router.db.rate", "360/h", 0.1),
+        (conf.rate, "router.db.rate", "nonsense", None),
+        (conf.queue, "router.db.queue", "gateways", "gateways"),
+    ],
+)
+def test_an_option_of_a_backend_is_its_own(read, option, value, expected):
+    backends = {"own": {option: value}, "loud": {option.upper(): value}, "plain": {}}
+    with override_settings(INSTALLED_BACKENDS=backends):
+        assert read("own") == read("loud") == expected
+        assert read("plain") == read("unknown") == read(None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "local"),
+    [
+        ("rapidsms.backends.database.DatabaseBackend", True),
+        ("rapidsms.contrib.messagetester.backend.MessageTesterBackend", True),
+        ("rapidsms.backends.kannel.KannelBackend", False),
+        ("tests.service.backends.RecordingBackend", False),
+    ],
+)
+def test_a_backend_of_rapidsms_that_only_writes_rows_is_local(engine, local):
+    with override_settings(INSTALLED_BACKENDS={"phones": {"ENGINE": engine}}):
+        assert conf.is_local("phones") is local
+        assert conf.is_local("unknown") is False
 
 
 @pytest.mark.parametrize(

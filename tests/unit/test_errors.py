@@ -13,6 +13,7 @@ from rapidsms_db_router import errors
         (errors.NoRecipients, (MessageSendingError, ValueError)),
         (errors.PermanentSendingError, (MessageSendingError,)),
         (errors.RetryLater, (MessageSendingError,)),
+        (errors.OutcomeUnknown, (MessageSendingError,)),
         (errors.BackendNotConfigured, (errors.PermanentSendingError, LookupError)),
         (errors.TransmissionsFailed, (MessageSendingError,)),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rapidsms_db_router import segments
+from rapidsms_db_router.limits import segments
 
 
 @pytest.mark.parametrize(

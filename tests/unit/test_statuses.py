@@ -8,8 +8,14 @@ import pytest
 from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction, Status
-from rapidsms_db_router.clock import now
-from rapidsms_db_router.models import NO_RECIPIENTS, Batch, Message, Transmission
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models import Batch, Message, Transmission
+from rapidsms_db_router.models.status import (
+    NO_RECIPIENTS,
+    SOME_ERRORED,
+    clear_errors,
+    settle_unless_pending,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -129,34 +135,37 @@ def test_an_inbound_message_keeps_its_error(people):
 
 def pending(message, **columns):
     """Store a batch of a message."""
-    backend = Backend.objects.get()
     Batch.objects.create(
-        message=message, backend=backend, transmission_ids=[], first_id=0, **columns
+        message=message, backend=Backend.objects.get(), transmission_ids=[], **columns
     )
 
 
-def test_refresh_status_asks_one_query_while_batches_are_to_be_sent(
-    people, django_assert_num_queries
-):
-    message = outbound(people, "SQ", status="P")
+def test_nothing_is_counted_while_batches_are_to_be_sent(people, django_assert_num_queries):
+    message = outbound(people, "SS", status="P")
     pending(message)
     with django_assert_num_queries(1):
-        assert message.refresh_status() == "P"
+        settle_unless_pending(message)
+    assert Message.objects.get(pk=message.pk).status == "P"
 
 
 @pytest.mark.parametrize(
     ("errored", "given_up", "expected"),
     [(False, False, "P"), (True, False, "E"), (False, True, "E")],
 )
-def test_refresh_status_takes_an_error_back_once_nothing_is_errored(
-    people, errored, given_up, expected
-):
-    message = outbound(people, "SQ", status="E", given_up=given_up, error="some errored")
+def test_an_error_is_taken_back_once_nothing_is_errored(people, errored, given_up, expected):
+    message = outbound(people, "SQ", status="E", given_up=given_up, error=SOME_ERRORED)
     pending(message)
     pending(message, errored=errored)
-    assert message.refresh_status() == expected
+    clear_errors(message)
     stored = Message.objects.get(pk=message.pk)
-    assert (stored.status, stored.error) == (expected, "" if expected == "P" else "some errored")
+    assert message.status == stored.status == expected
+    assert message.error == stored.error == ("" if expected == "P" else SOME_ERRORED)
+
+
+def test_a_message_that_is_not_errored_has_no_error_to_be_taken_back(people):
+    message = outbound(people, "S", status="S")
+    clear_errors(message)
+    assert Message.objects.get(pk=message.pk).status == "S"
 
 
 @pytest.mark.parametrize("given_up", [True, False])
@@ -169,9 +178,10 @@ def test_set_status_says_whether_anything_was_given_up(people, given_up):
 
 
 @pytest.mark.parametrize(("statuses", "expected"), [("SS", "S"), ("DD", "D"), ("SE", "E")])
-def test_refresh_status_writes_once_nothing_is_pending(people, statuses, expected):
+def test_the_status_is_counted_once_no_batch_is_left(people, statuses, expected):
     message = outbound(people, statuses, status="P")
-    assert message.refresh_status() == expected
+    settle_unless_pending(message)
+    assert message.status == expected
     assert Message.objects.get(pk=message.pk).status == expected
 
 

@@ -7,11 +7,17 @@ import time
 from contextlib import closing
 
 import pytest
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
-from rapidsms_db_router import transient
+from rapidsms_db_router.db.transient import insist, is_transient
 from rapidsms_db_router.models import Message
-from rapidsms_db_router.transient import insist, is_transient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,10 +51,13 @@ def only_on(vendor):
         ("57P01", True),  # admin shutdown
         ("57P03", True),  # cannot connect now: it starts
         ("53100", True),  # disk full
+        ("53300", True),  # too many connections
+        ("25006", True),  # read-only: a standby, or a failover under way
+        ("25P02", False),  # in a failed transaction
+        ("53200", False),  # out of memory
         ("58030", False),  # I/O error
         ("22001", False),  # too long
         ("23505", False),  # not unique
-        ("25006", False),  # read-only
         ("42P01", False),  # no such table
     ],
 )
@@ -56,6 +65,17 @@ def test_what_passes_on_postgresql(state, passes):
     only_on("postgresql")
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'text' USING ERRCODE = '{state}'; END $$"
     assert is_transient(error_of(raising)) is passes
+
+
+def test_a_read_only_postgresql_passes():
+    only_on("postgresql")
+    with another_connection() as other:
+        with other.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = on")
+        error = error_of("DELETE FROM rapidsms_db_router_message", other)
+    # it is no OperationalError
+    assert isinstance(error, InternalError)
+    assert is_transient(error)
 
 
 def test_a_connection_cut_by_postgresql_passes():
@@ -73,16 +93,30 @@ def test_a_connection_cut_by_postgresql_passes():
         (1053, True),  # shutdown
         (1021, True),  # disk full
         (1114, True),  # table full
+        (1020, True),  # changed meanwhile
+        (1040, True),  # too many connections
+        (1203, True),  # too many connections of the user
+        (1047, True),  # the node of a cluster is not ready
+        (1290, True),  # the server is read-only
+        (1792, True),  # the transaction is read-only
+        (1836, True),  # read-only mode
         (1045, False),  # access denied
         (1062, False),  # duplicate key
         (1146, False),  # no such table
-        (1290, False),  # read-only
     ],
 )
 def test_what_passes_on_mariadb(number, passes):
     only_on("mysql")
     raising = f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'text'"
     assert is_transient(error_of(raising)) is passes
+
+
+def test_a_read_only_transaction_of_mariadb_passes():
+    only_on("mysql")
+    with another_connection() as other:
+        with other.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        assert is_transient(error_of("DELETE FROM rapidsms_db_router_message", other))
 
 
 def test_a_connection_cut_by_mariadb_passes():
@@ -182,9 +216,8 @@ def test_insist_gives_up_on_what_does_not_pass(pauses):
     assert write.calls == 1
 
 
-def test_insist_gives_up_in_the_end(pauses, monkeypatch):
-    monkeypatch.setattr(transient, "PATIENCE", 0)
+def test_insist_gives_up_in_the_end(pauses):
     write = Refusing(2, LOCKED)
     with pytest.raises(InterfaceError):
-        insist(write)
+        insist(write, patience=0)
     assert write.calls == 1

@@ -10,7 +10,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from kombu.exceptions import OperationalError
@@ -73,7 +72,7 @@ class Command(BaseCommand):
             with celery_app.impatient(app.connection_for_read(), 3) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0)
         except OperationalError as err:
-            self.stderr.write(no_broker(app, err))
+            self.stderr.write(celery_app.no_broker(app, err))
             self.stderr.write("Messages are stored meanwhile. The worker goes on trying.")
 
 
@@ -84,12 +83,3 @@ def import_path() -> str:
     # a project's celery.py would stand for Celery
     found = [str(folder.absolute()) for folder in folders if not (folder / "celery.py").exists()]
     return os.pathsep.join(found)
-
-
-def no_broker(app: Celery, err: Exception) -> str:
-    """Return what to tell an operator whose broker does not answer; no password in it."""
-    with app.connection_for_read() as connection:
-        return (
-            f"No broker answers at {connection.as_uri()} ({err}). Start it, or set"
-            " CELERY_BROKER_URL to one that runs."
-        )

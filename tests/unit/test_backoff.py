@@ -2,7 +2,7 @@
 
 import pytest
 
-from rapidsms_db_router.retries import LONGEST_DELAY, delay
+from rapidsms_db_router.backoff import LONGEST_DELAY, delay
 
 
 @pytest.mark.parametrize(

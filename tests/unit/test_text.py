@@ -11,7 +11,15 @@ from django.db import models
 from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
-from rapidsms_db_router.clean import MAX_DEPTH, clean_json, clean_text
+from rapidsms_db_router.db.text import (
+    LONGEST_ERROR,
+    MAX_DEPTH,
+    clean_json,
+    clean_text,
+    describe,
+    narrow_text,
+    storable,
+)
 
 
 class Colour(str, enum.Enum):
@@ -162,3 +170,34 @@ def test_clean_json_says_a_number_too_long_for_str():
     # Python refuses to print an integer of more than 4300 digits
     cleaned, lossy = clean_json(10**5000)
     assert (cleaned, lossy) == ("<int>", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain é ж", "plain é ж"),
+        ("😀!", "\ufffd!"),
+        ("\uffff", "\uffff"),
+        ("\U00010000", "\ufffd"),
+    ],
+)
+def test_narrow_text_replaces_what_three_bytes_cannot_say(text, expected):
+    assert narrow_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("no way"), "ValueError: no way"),
+        (ValueError(), "ValueError"),
+        (RuntimeError(Mute()), "RuntimeError: (no text)"),
+    ],
+)
+def test_an_exception_is_described_by_its_class_and_text(error, said):
+    assert describe(error) == said
+
+
+def test_what_is_stored_of_an_error_fits_every_column():
+    stored = storable("\x00😀" + "x" * 2 * LONGEST_ERROR)
+    assert stored.startswith("\ufffd\ufffdxxx")
+    assert len(stored) == LONGEST_ERROR
