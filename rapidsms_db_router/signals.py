@@ -2,8 +2,8 @@
 
 An exception in a receiver is logged, and changes nothing else.
 
-In a worker, receivers that hear how calls have ended run in threads of the sender, several at the same
-time. All others run in the thread that has made the change.
+In a worker, receivers that hear how calls have ended run in threads of the sender, several at
+a time. All others run in the thread that has made the change.
 
 ``message_processed``
     The apps have run on an inbound message, or one of them raised.

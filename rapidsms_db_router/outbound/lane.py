@@ -12,11 +12,13 @@ from math import ceil
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
+from rapidsms_db_router.errors import OutcomeUnknown
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.permits import Demand, Permit
 from rapidsms_db_router.limits.rate import Grant
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import has_expired
+from rapidsms_db_router.outbound import response
 from rapidsms_db_router.outbound.calls import Call
 from rapidsms_db_router.outbound.completion import Completion
 from rapidsms_db_router.outbound.held import HeldBatch
@@ -278,6 +280,17 @@ class Lane:
                     moment + self.options.timeout,
                     trial=self.permit.trial,
                 )
+
+    def end_overdue(self, moment: float) -> None:
+        """End the calls that have not kept their deadline; their threads are left behind."""
+        for call in self.calls:
+            if call.deadline > moment or call.response is not None:
+                continue
+            error = OutcomeUnknown(f"no answer within {self.options.timeout:g} s")
+            call.response = response.read(call.rows, None, error)
+            self.ended.append(call)
+            self.abandoned += 1
+            logger.error("call_abandoned message=%s backend=%s", call.message.pk, call.backend_id)
 
     def notice(self, moment: float) -> None:
         """Notice that what was given back for a later date may be claimed."""

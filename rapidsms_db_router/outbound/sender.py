@@ -28,7 +28,7 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import is_transient
 from rapidsms_db_router.engine import engine
-from rapidsms_db_router.errors import OutcomeUnknown, RetryLater
+from rapidsms_db_router.errors import RetryLater
 from rapidsms_db_router.limits import permits
 from rapidsms_db_router.limits.permits import Permit
 from rapidsms_db_router.limits.slots import release_slots
@@ -148,7 +148,7 @@ class Sender:
         self._settle()
         failure: Exception | None = None
         for lane in list(self.lanes.values()):
-            self._end_overdue(lane)
+            lane.end_overdue(self.clock())
             lane.notice(self.clock())
             if not (lane.needs_step(self.clock()) or (self.draining and lane.held)):
                 continue
@@ -296,18 +296,6 @@ class Sender:
             return
         call.response = answered
         lane.ended.append(call)
-
-    def _end_overdue(self, lane: Lane) -> None:
-        """End the calls that have not kept their deadline; their threads are left behind."""
-        moment = self.clock()
-        for call in lane.calls:
-            if call.deadline > moment or call.response is not None:
-                continue
-            error = OutcomeUnknown(f"no answer within {lane.options.timeout:g} s")
-            call.response = response.read(call.rows, None, error)
-            lane.ended.append(call)
-            lane.abandoned += 1
-            logger.error("call_abandoned message=%s backend=%s", call.message.pk, call.backend_id)
 
     # Housekeeping
 

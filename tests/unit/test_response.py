@@ -71,7 +71,7 @@ def _raise(error, cause=None):
 # Gateways in this process, and the ways of calling them
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _no_socket_is_left() -> Iterator[None]:
     yield
     gc.collect()
