@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.acceptance.running import wait_for
 
 #: How long a gateway may take for all that it is given, in seconds.
-PATIENCE = 900
+PATIENCE = 240
 
 
 class Call(NamedTuple):

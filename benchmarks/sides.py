@@ -19,8 +19,8 @@ from benchmarks.setups import Setup
 from benchmarks.workers import Workers
 from tests.acceptance.running import ROOT, wait_for
 
-#: How long one measurement may take, in seconds.
-PATIENCE = 900
+#: How long a process may take, and then the workers for what it has stored, in seconds.
+PROCESS_PATIENCE, PATIENCE = 900, 240
 
 
 class Side:
@@ -153,7 +153,7 @@ class Side:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=PROCESS_PATIENCE,
             check=False,
         )
         if done.returncode:

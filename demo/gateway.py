@@ -46,6 +46,12 @@ def send(message, number):
         return None
 
 
+class Server(ThreadingHTTPServer):
+    """Takes as many calls at once as a worker makes."""
+
+    request_queue_size = 100
+
+
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
@@ -71,4 +77,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

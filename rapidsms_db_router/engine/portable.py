@@ -154,11 +154,8 @@ class Portable:
                 free = free.filter(pk__in=only)
             if replies:
                 free = free.filter(position__lt=0)
-            skips = connection().features.has_select_for_update_skip_locked
-            free = free.order_by("position", "pk").select_for_update(skip_locked=skips)
-            batches = list(free[:most])
-            claimed = []
-            for batch in batches:
+            claimed: list[Batch] = []
+            for batch in _locked(free.order_by("position", "pk"), most):
                 row = Batch.objects.filter(pk=batch.pk, claim_token=None)
                 if row.update(claim_token=token, recover_at=lease()):
                     batch.claim_token = token
@@ -254,6 +251,25 @@ class Portable:
 
     def _processing(self, ids: Iterable[int]) -> models.QuerySet[Transmission]:
         return Transmission.objects.filter(pk__in=ids, status=Status.PROCESSING)
+
+
+def _locked(free: models.QuerySet[Batch], most: int) -> list[Batch]:
+    """Lock the first batches that no other process has locked."""
+    if not connection().features.has_select_for_update_skip_locked:
+        return list(free[:most])
+    locked: list[Batch] = []
+    tried: list[int] = []
+    while len(locked) < most:
+        # By primary key alone: a walk along the index would lock what it passes there, and the
+        # senders that have claimed that would wait for this one, and this one for them.
+        rest = free.exclude(pk__in=tried).values_list("pk", flat=True)
+        ids = list(rest[: most - len(locked)])
+        if not ids:
+            break
+        tried += ids
+        rows = Batch.objects.filter(pk__in=ids, claim_token=None)
+        locked += rows.order_by("position", "pk").select_for_update(skip_locked=True)
+    return locked
 
 
 def _by_key(values: Mapping[int, Any], column: models.Field) -> models.Case | models.Value:

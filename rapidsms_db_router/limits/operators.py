@@ -16,6 +16,9 @@ from rapidsms_db_router.models import BackendState, Batch
 
 logger = logging.getLogger(__name__)
 
+#: Batches that one statement names.
+CHUNK = 500
+
 
 def state_of(backend: Backend) -> BackendState | None:
     """Return what is known of a backend, as of when it was read."""
@@ -58,6 +61,11 @@ def resume(backend: Backend) -> None:
         state.save()
         # what failed by the gateway's fault needs not wait any longer
         waiting = Batch.objects.filter(backend=backend.pk, claim_token=None, errored=False)
-        due = Q(message__not_before=None) | Q(message__not_before__lte=now())
-        waiting.filter(due).update(ready_at=now())
+        moment = now()
+        due = Q(message__not_before=None) | Q(message__not_before__lte=moment)
+        ids = list(waiting.filter(due, ready_at__gt=moment).values_list("pk", flat=True))
+        for start in range(0, len(ids), CHUNK):
+            # by key alone: MariaDB would lock the other indexes first, a sender last
+            some = Batch.objects.filter(pk__in=ids[start : start + CHUNK], claim_token=None)
+            some.update(ready_at=moment)
     logger.info("backend_resumed backend=%s", backend.pk)

@@ -8,6 +8,7 @@ from django.db import models
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import connection
 
 
 class BackendStateQuerySet(models.QuerySet["BackendState"]):
@@ -21,8 +22,15 @@ class BackendStateQuerySet(models.QuerySet["BackendState"]):
         states = self.filter(backend=backend_id)
         # by a write: SELECT FOR UPDATE does not exist on SQLite
         if not states.update(locked=now()):
-            self.get_or_create(backend_id=backend_id)
-            states.update(locked=now())
+            # one statement: of several processes that insert together, and lock what they find
+            # there, MariaDB would have some wait for each other
+            named = connection().features.supports_update_conflicts_with_target
+            self.bulk_create(
+                [BackendState(backend_id=backend_id)],
+                update_conflicts=True,
+                update_fields=["locked"],
+                unique_fields=["backend"] if named else None,
+            )
         return states.get()
 
 

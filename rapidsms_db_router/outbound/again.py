@@ -75,9 +75,10 @@ def _resend(message_id: int, ids: list[int]) -> int:
 
 def _drop_retries(message_id: int, ids: set[int]) -> dict[int, list[int]]:
     """Return, by batch that waits for a retry, what is left of it without these transmissions."""
+    # locked, as everywhere, before transmissions are
     waiting = Batch.objects.filter(message=message_id, claim_token=None, errored=True)
     left = {}
-    for batch in waiting:
+    for batch in waiting.order_by("pk").select_for_update():
         if ids & set(batch.transmission_ids):
             left[batch.pk] = [pk for pk in batch.transmission_ids if pk not in ids]
     return left

@@ -7,6 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from math import ceil
 
 from rapidsms.models import Backend
@@ -74,8 +75,8 @@ class Turn:
     calls: list[Call] = field(default_factory=list)
     #: Batches that are over, or are given back.
     gone: list[HeldBatch] = field(default_factory=list)
-    #: In how many seconds the first of what was given back may be claimed again.
-    back_in: float = float("inf")
+    #: In how many seconds each batch that was given back may be claimed again.
+    back_in: list[float] = field(default_factory=list)
     #: Messages whose transmissions were not all as expected, as when a report came first.
     unsettled: list[int] = field(default_factory=list)
     expired: list[Message] = field(default_factory=list)
@@ -84,6 +85,11 @@ class Turn:
     def waiting(self) -> int:
         """How many recipients are held and to be called."""
         return sum(batch.waiting for batch in self.held.values())
+
+    @property
+    def rows(self) -> int:
+        """How many recipients are called now."""
+        return sum(len(call.rows) for call in self.calls)
 
 
 class Lane:
@@ -118,8 +124,8 @@ class Lane:
         #: Whether slots are leased.
         self.leased = False
         self.grants: deque[Grant] = deque()
-        #: When a batch that was given back may be claimed again.
-        self.wake_at = float("inf")
+        #: When batches that were given back may be claimed again; the first one first (a heap).
+        self.wakes: list[float] = []
         #: When other processes may be told again of what waits, and how often they were.
         self.ring_at, self.rings = float("-inf"), 0
         #: Whether a call was made.
@@ -227,7 +233,7 @@ class Lane:
         """Return when a step is needed, if nothing happens before."""
         if self.needs_step(moment):
             return moment
-        at = self.wake_at
+        at = self.wakes[0] if self.wakes else float("inf")
         if not self.is_idle or self.leased:
             at = min(at, self.permit_until)
         if self.calls:
@@ -294,8 +300,9 @@ class Lane:
 
     def notice(self, moment: float) -> None:
         """Notice that what was given back for a later date may be claimed."""
-        if self.wake_at <= moment:
-            self.wake_at, self.more, self.stalled = float("inf"), True, False
+        while self.wakes and self.wakes[0] <= moment:
+            heappop(self.wakes)
+            self.more, self.stalled = True, False
 
     def remember(self, turn: Turn, moment: float) -> None:
         """Have the memory follow what a step has committed."""
@@ -307,8 +314,9 @@ class Lane:
         self.calls = (self.calls - ended) | set(turn.calls)
         self.has_called = self.has_called or bool(turn.calls)
         self.ended = [call for call in self.ended if call not in ended]
-        self.wake_at = min(self.wake_at, moment + turn.back_in)
-        self.more = (self.more and not turn.drained) or turn.back_in <= 0
+        for seconds in turn.back_in:
+            heappush(self.wakes, moment + seconds)
+        self.more = (self.more and not turn.drained) or 0.0 in turn.back_in
         limited = self.options.rate is not None and self.grant_at(moment) is None
         self.stalled = not (turn.calls or turn.claimed or turn.completions or limited)
 

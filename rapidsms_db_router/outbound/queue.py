@@ -42,17 +42,16 @@ def hold(batches: list[Batch], known: Iterable[Message]) -> list[HeldBatch]:
     return held
 
 
-def end(batches: Collection[HeldBatch], *, at_once: bool) -> float:
+def end(batches: Collection[HeldBatch], *, at_once: bool) -> list[float]:
     """End batches that a sender holds: nothing of them is left, or it is for a later claim.
 
     :param at_once: whether what is tried again is due now.
-    :returns: in how many seconds the first of the rest may be claimed again; infinity if nothing
-        is left.
+    :returns: in how many seconds each of the rest may be claimed again.
     """
     over = [batch.id for batch in batches if not batch.left]
     if over:
         engine().delete_batches(over)
-    moment, first = now(), float("inf")
+    moment, back_in = now(), []
     for batch in batches:
         ids = batch.left
         if not ids:
@@ -60,7 +59,7 @@ def end(batches: Collection[HeldBatch], *, at_once: bool) -> float:
         # a batch that was not called to its end, or has nothing to wait for, is ready now
         idle = at_once or batch.waiting
         seconds = 0.0 if idle else batch.retry_in
-        first = min(first, seconds)
+        back_in.append(seconds)
         Batch.objects.filter(pk=batch.id, claim_token=batch.token).update(
             transmission_ids=ids,
             claim_token=None,
@@ -71,7 +70,7 @@ def end(batches: Collection[HeldBatch], *, at_once: bool) -> float:
             # the next trial of a gateway is made with another batch
             position=F("position") + int(bool(batch.requeued)),
         )
-    return first
+    return back_in
 
 
 def release_doubtful(tokens: Collection[uuid.UUID], held: Iterable[HeldBatch]) -> None:

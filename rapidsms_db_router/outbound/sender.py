@@ -37,7 +37,7 @@ from rapidsms_db_router.outbound.asking import ask
 from rapidsms_db_router.outbound.calls import Call, Executor, Job
 from rapidsms_db_router.outbound.completion import Completion
 from rapidsms_db_router.outbound.held import MOST_REFUSED, HeldBatch
-from rapidsms_db_router.outbound.lane import MOST_CLAIMS, Lane, Turn
+from rapidsms_db_router.outbound.lane import MOST_CLAIMS, MOST_ROWS, Lane, Turn
 from rapidsms_db_router.outbound.response import SendResponse
 
 logger = logging.getLogger(__name__)
@@ -268,7 +268,11 @@ class Sender:
         ring, backend = self.ring, lane.backend
         if turn.drained:
             lane.ring_at, lane.rings = float("-inf"), 0
-        if ring is None or not turn.claimed or turn.drained or moment < lane.ring_at:
+        # with slots left over it claims the rest itself in the next step
+        is_full = lane.free_calls() <= 0 or turn.waiting or turn.rows >= MOST_ROWS
+        if ring is None or moment < lane.ring_at or turn.drained:
+            return
+        if not (turn.claimed and is_full):
             return
         lane.ring_at = moment + min(RING_AFTER * 2**lane.rings, RING_EVERY)
         lane.rings += 1

@@ -113,13 +113,15 @@ def _rescue_batch(batch: Batch, found: Found, dry_run: bool) -> None:
         return
     most = conf.max_retries(batch.backend.name)
     with transaction.atomic(using=alias()):
+        # locked by its key alone: MariaDB would lock the index of the dates first, its sender last
+        Batch.objects.filter(pk=batch.pk).update(whole=False)
         claimed = Batch.objects.filter(pk=batch.pk, claim_token=batch.claim_token)
         # a lease that was renewed meanwhile counts
         if not claimed.filter(recover_at=batch.recover_at).update(
             claim_token=None, recover_at=None, whole=False
         ):
             return
-        died = _give_up(rows.filter(attempts__gt=most), None)
+        died = _give_up(rows.filter(attempts__gt=most), None) if resend else 0
         resent = rows.update(status=Status.QUEUED, updated=now()) if resend else 0
         unknown = 0 if resend else _give_up(rows, OUTCOME_UNKNOWN)
     found.resent += resent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -14,15 +15,18 @@ from typing import Any
 import pytest
 import requests
 
-from tests.acceptance.project_with_gateways.gateways import BAD
+from tests.acceptance.project_with_gateways.gateways import BAD, HANGING
 from tests.acceptance.running import ROOT, Process, Project, wait_for
 
 #: How long the gateway is out of order, in seconds.
 OUT_OF_ORDER = 60
 RECIPIENTS = 400
-#: Calls until a gateway counts as out of order, and a worker's processes that may be in flight.
-AT_FIRST = 3 + 2
+#: Calls until a gateway counts as out of order, and those that are in flight by then.
+AT_FIRST = 3 + 5
 PATIENCE = 180
+#: For how many messages a gateway hangs, for how long, and how soon others are answered meanwhile,
+#: in seconds.
+HANGS_FOR, HANGS, ANSWERED = 100, 15, 10
 
 
 class Gateways:
@@ -45,6 +49,15 @@ class Gateways:
             yield
         finally:
             (self.folder / "status").unlink()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have calls of one backend be accepted, and never answered."""
+        (self.folder / "hangs").touch()
+        try:
+            yield
+        finally:
+            (self.folder / "hangs").unlink()
 
     def calls(self, path: str) -> list[dict[str, Any]]:
         """Return all calls so far."""
@@ -190,3 +203,32 @@ def test_a_gateway_that_refuses_certain_numbers(project: Project, gateways: Gate
     assert message["error"] == f"{len(bad)} of {len(good) + len(bad)} transmissions errored"
     taken = [call["body"]["to"] for call in gateways.calls("/http") if call["status"] == 200]
     assert Counter(identity for to in taken for identity in to) == Counter(good)
+
+
+def test_a_gateway_that_never_answers(project: Project, gateways: Gateways) -> None:
+    """It delays nobody but its own messages; with default dates, so that nothing is rescued."""
+    texts = [f"news {number}" for number in range(HANGS_FOR)]
+    ask = requests.Session()
+
+    def ping(number: int) -> None:
+        ask.post(f"{project.address}/http/", {"identity": "+11", "text": f"ping {number}"})
+        wait_for_answer(project, "+11", f"pong {number}")
+
+    with gateways.hanging():
+        for text in texts:
+            project.broadcast(text, ["+12"], "hanging")
+        start = time.monotonic()
+        numbers = itertools.count()
+        while time.monotonic() < start + HANGS:
+            asked = time.monotonic()
+            ping(next(numbers))
+            assert time.monotonic() - asked < ANSWERED
+        assert gateways.calls(HANGING) == []
+
+    def all_sent() -> bool:
+        found = {message["text"]: message["status"] for message in project.messages()}
+        return all(found[text] == "S" for text in texts)
+
+    wait_for("all messages to be sent", all_sent, PATIENCE)
+    taken = Counter(call["body"]["text"] for call in gateways.calls(HANGING))
+    assert taken == Counter(texts), "each once"

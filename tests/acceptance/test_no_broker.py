@@ -51,7 +51,7 @@ def test_messages_are_stored_within_two_seconds(project: Project, broker: str) -
     assert (sent["text"], sent["status"]) == ("to all", "Q")
     rows = received["transmissions"] + sent["transmissions"]
     assert [row["status"] for row in rows] == ["Q"] * 3
-    assert web.output().count("queueing_failed") == 2, "one line for each message"
+    assert web.output().count("publishing_failed") == 2, "one line for each message"
     assert "Traceback" not in web.output()
 
 

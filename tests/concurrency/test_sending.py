@@ -1,17 +1,24 @@
-"""A number is sent a message once, and the message's status is right in the end."""
+"""A recipient is sent a message once, and the message's status is right in the end."""
 
 import random
 from contextlib import suppress
 from functools import partial
 
 import pytest
+from rapidsms.models import Backend
 from rapidsms.router import send
 
-from rapidsms_db_router import delivery, gates, queueing, tasks
-from rapidsms_db_router.choices import Status
+from rapidsms_db_router import recovery, tasks
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.errors import TransmissionsFailed
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.limits import operators
+from rapidsms_db_router.models import Batch, Message, SlotLease, Transmission, status
+from rapidsms_db_router.outbound import again, discarding
+from rapidsms_db_router.outbound.sender import Sender
+from tests.concurrency.conftest import BACKEND
 from tests.concurrency.parallel import in_processes, in_threads
+from tests.concurrency.sending import Later, send_all, send_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -20,9 +27,9 @@ MESSAGES = 40
 
 
 def run_tasks(published):
-    """Run tasks as a worker does, one after the other."""
+    """Call tasks, which send here and now, one after the other."""
     for name, kwargs in published:
-        with suppress(TransmissionsFailed):  # a worker stores the failure and goes on
+        with suppress(TransmissionsFailed):
             getattr(tasks, name)(**kwargs)
 
 
@@ -30,34 +37,77 @@ def statuses(model):
     return set(model.objects.values_list("status", flat=True))
 
 
-@pytest.mark.parametrize("run", [in_threads, in_processes])
-def test_message_whose_batches_finish_together_ends_sent(
-    router, make_connections, published, settings, monkeypatch, run
-):
+def assert_statuses_follow():
+    """Assert that each message's status is what those of its transmissions say."""
+    for message in Message.objects.filter(direction=Direction.OUTGOING):
+        assert message.status == status.current(message)
+
+
+@pytest.fixture
+def broadcasts(router, make_connections, published, settings):
+    """Store messages of so many batches, each of two recipients; return the connections."""
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 2
-    monkeypatch.setattr(delivery, "WINDOW", BATCHES)
-    connections = make_connections(2 * BATCHES)
-    for number in range(MESSAGES):
-        send(f"broadcast {number}", connections)
-    queued = published()
-    assert len(queued) == MESSAGES * BATCHES
-    assert statuses(Message) == {Status.PROCESSING}
 
-    # each runs one batch of every message, so that all are at the same message together
-    run(*[partial(run_tasks, queued[number::BATCHES]) for number in range(BATCHES)])
+    def broadcasts(messages=MESSAGES):
+        connections = make_connections(2 * BATCHES)
+        for number in range(messages):
+            send(f"broadcast {number}", connections)
+        assert Batch.objects.count() == messages * BATCHES
+        return connections
 
-    assert statuses(Transmission) == {Status.SENT}
+    return broadcasts
+
+
+@pytest.mark.parametrize("run", [in_threads, in_processes])
+def test_senders_that_send_together_send_once(broadcasts, run):
+    """Batches of one message end at the same time, and the message is S."""
+    broadcasts()
+
+    refused = run(*[send_all] * 3)
+
+    assert refused == [[], [], []]
+    assert set(Transmission.objects.values_list("status", "attempts")) == {(Status.SENT, 1)}
     assert statuses(Message) == {Status.SENT}
     assert not Message.objects.filter(sent=None).exists()
+    assert not SlotLease.objects.exists()
 
 
-def test_tasks_delivered_four_times_send_once(
+def test_senders_together_call_each_recipient_once(broadcasts, gateway):
+    connections = broadcasts()
+
+    in_threads(*[send_all] * 3)
+
+    numbers = [connection.identity for connection in connections] * MESSAGES
+    assert sorted(gateway.sent) == sorted(numbers)
+
+
+def test_senders_together_make_no_more_calls_at_once_than_the_backend_takes(broadcasts, settings):
+    settings.INSTALLED_BACKENDS[BACKEND]["router.db.concurrency"] = 3
+    broadcasts(1)
+    in_flight = []
+
+    def start():
+        executor = Later()
+        sender = Sender(executor)
+        sender.wake(Backend.objects.get())
+        for _ in range(5):
+            sender.step()
+        in_flight.append(len(executor.calls))
+
+    in_threads(*[start] * 4)
+
+    assert 0 < sum(in_flight) <= 3
+    in_flight_rows = Transmission.objects.filter(status=Status.PROCESSING).count()
+    assert in_flight_rows == 2 * sum(in_flight)
+
+
+def test_tasks_that_are_called_four_times_send_once(
     router, gateway, make_connections, published, settings
 ):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 200 // delivery.WINDOW
-    connections = make_connections(200)
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 20
+    connections = make_connections(100)
     send("broadcast", connections)
-    queued = published()
+    queued = each_batch_as_task()
     shuffled = [random.sample(queued, len(queued)) for _ in range(4)]
 
     in_threads(*[partial(run_tasks, queued) for queued in shuffled])
@@ -67,20 +117,29 @@ def test_tasks_delivered_four_times_send_once(
     assert Message.objects.get().status == Status.SENT
 
 
-@pytest.fixture
-def never_left_alone(monkeypatch):
-    """No gateway is left alone, however often it fails."""
-    monkeypatch.setattr(gates, "FAILURES", 1_000_000)
+def each_batch_as_task():
+    """Return a task for each batch, as a caller that names transmissions would publish it."""
+    return [
+        (
+            "send_transmissions",
+            {
+                "backend_id": batch.backend_id,
+                "message_id": batch.message_id,
+                "transmission_ids": batch.transmission_ids,
+            },
+        )
+        for batch in Batch.objects.all()
+    ]
 
 
-def test_tasks_delivered_four_times_fail_once_until_the_next_try_is_due(
-    router, gateway, make_connections, published, settings, never_left_alone
+def test_tasks_that_are_called_four_times_fail_once_until_the_next_try_is_due(
+    router, gateway, make_connections, published, settings
 ):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100 // delivery.WINDOW + 1
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 20
     gateway.down = True
     connections = make_connections(100)
     send("broadcast", connections)
-    queued = published()
+    queued = each_batch_as_task()
 
     in_threads(*[partial(run_tasks, queued)] * 4)
 
@@ -90,34 +149,138 @@ def test_tasks_delivered_four_times_fail_once_until_the_next_try_is_due(
     assert Message.objects.get().status == Status.ERRORED
 
 
-def test_resending_while_sending_sends_once(
-    router, gateway, make_connections, published, settings, never_left_alone
-):
-    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100 // delivery.WINDOW + 1
+def test_resending_while_sending_sends_once(router, gateway, make_connections, published, settings):
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 20
     connections = make_connections(100)
+    gateway.down = True
     for number in range(5):
         send(f"broadcast {number}", connections)
-    queued = published()
-    gateway.down = True
-    run_tasks(queued)
-    assert statuses(Transmission) == {Status.ERRORED}
+    send_until(lambda: statuses(Transmission) == {Status.ERRORED})
     gateway.down = False
-    Transmission.objects.update(next_try=None)
-    # half of them are due, the other half given up
-    due = list(Transmission.objects.values_list("pk", flat=True)[::2])
-    Transmission.objects.filter(pk__in=due).update(next_try="2000-01-01T00:00:00Z")
+    # half of the batches are due, the other half is given up
+    due = list(Batch.objects.values_list("pk", flat=True)[::2])
+    Batch.objects.exclude(pk__in=due).delete()
+    Batch.objects.update(ready_at=now())
+    Transmission.objects.exclude(pk__in=of_batches()).update(next_try=None)
 
     def resend_all():
-        _, messages = delivery.resend(Transmission.objects.all())
-        for message in Message.objects.filter(pk__in=messages):
-            queueing.queue_outbound(message)
+        again.resend(Transmission.objects.all())
 
-    work = partial(run_tasks, queued)
-    in_threads(resend_all, work, partial(run_tasks, queued[::-1]), resend_all)
-    while queued := published():  # those that were told to go again
-        run_tasks(queued)
+    def all_sent():
+        return statuses(Transmission) == {Status.SENT} and not Batch.objects.exists()
 
+    refused = in_threads(
+        resend_all, partial(send_until, all_sent), partial(send_until, all_sent), resend_all
+    )
+
+    assert [each for each in refused if each] == []
     numbers = [connection.identity for connection in connections] * 5
     assert sorted(gateway.sent) == sorted(numbers)
-    assert statuses(Transmission) == {Status.SENT}
     assert statuses(Message) == {Status.SENT}
+
+
+def of_batches():
+    return [pk for batch in Batch.objects.all() for pk in batch.transmission_ids]
+
+
+def test_what_is_cancelled_while_it_is_sent_is_either_sent_or_cancelled(broadcasts, gateway):
+    broadcasts()
+
+    def cancel():
+        return discarding.cancel(Message.objects.order_by("-pk"))
+
+    *refused, cancelled, more = in_threads(send_all, send_all, cancel, cancel)
+
+    assert refused == [[], []]
+    errored = Transmission.objects.filter(status=Status.ERRORED)
+    assert cancelled + more == errored.count()
+    assert set(errored.values_list("error", flat=True)) <= {discarding.CANCELLED}
+    sent = Transmission.objects.filter(status=Status.SENT)
+    assert sent.count() + errored.count() == MESSAGES * 2 * BATCHES
+    assert sorted(gateway.sent) == sorted(sent.values_list("connection__identity", flat=True))
+    assert not Batch.objects.exists()
+    assert_statuses_follow()
+
+
+def test_a_pause_stops_senders_and_loses_nothing(broadcasts, gateway):
+    connections = broadcasts(100)
+    backend = connections[0].backend
+
+    def is_paused():
+        state = operators.state_of(Backend.objects.get())
+        return state is not None and state.paused
+
+    def pause():
+        operators.pause(backend)
+
+    refused = in_threads(*[partial(send_until, is_paused)] * 2, pause)
+
+    assert [each for each in refused if each] == []
+    assert statuses(Transmission) <= {Status.SENT, Status.QUEUED}
+    assert not Batch.objects.claimed().exists()
+    before = len(gateway.sent)
+    assert Transmission.objects.filter(status=Status.SENT).count() == before
+    operators.resume(backend)
+    in_threads(send_all, send_all)
+    numbers = [connection.identity for connection in connections] * 100
+    assert sorted(gateway.sent) == sorted(numbers)
+    assert statuses(Message) == {Status.SENT}
+
+
+def test_pauses_and_resumes_while_senders_send_lose_nothing(broadcasts, gateway):
+    connections = broadcasts()
+    backend = connections[0].backend
+
+    def flicker():
+        for _ in range(20):
+            operators.pause(backend)
+            operators.resume(backend)
+
+    _, *refused = in_threads(flicker, send_all, send_all)
+
+    assert refused == [[], []]
+    numbers = [connection.identity for connection in connections] * MESSAGES
+    assert sorted(gateway.sent) == sorted(numbers)
+    assert statuses(Message) == {Status.SENT}
+
+
+@pytest.mark.parametrize("after_crash", ["resend", "error"])
+def test_a_slow_sender_and_recovery_leave_no_message_between_them(
+    broadcasts, gateway, settings, after_crash
+):
+    """The leases of a sender end while its calls do."""
+    settings.INSTALLED_BACKENDS[BACKEND]["router.db.after_crash"] = after_crash
+    broadcasts()
+    executor = Later()
+    sender = Sender(executor)
+    sender.wake(Backend.objects.get())
+    sender.step()
+    in_flight = sum(len(call.rows) for call, _ in executor.calls)
+    assert Transmission.objects.filter(status=Status.PROCESSING).count() == in_flight > 0
+    Batch.objects.claimed().update(recover_at=now().replace(year=2000))
+    executor.end()
+
+    def write_down():
+        sender.drain()
+        sender.step()
+        sender.step()
+        assert sender.is_done
+        sender.close()
+
+    in_threads(write_down, recovery.recover, recovery.recover)
+    send_all()
+
+    # those of which recovery has decided first
+    decided = len(gateway.sent) - MESSAGES * 2 * BATCHES
+    errored = Transmission.objects.filter(status=Status.ERRORED).count()
+    if after_crash == "resend":
+        assert 0 <= decided <= in_flight
+        assert statuses(Transmission) == {Status.SENT}
+    else:
+        assert decided == 0
+        assert errored <= in_flight
+        assert statuses(Transmission) <= {Status.SENT, Status.ERRORED}
+    for message in Message.objects.all():
+        status.settle_unless_pending(message)
+    assert_statuses_follow()
+    assert not Batch.objects.exists()

@@ -3,14 +3,15 @@
 from functools import partial
 
 import pytest
-from django.db import connection
-from rapidsms.models import Connection
+from django.db import OperationalError, connection, transaction
+from rapidsms.models import Backend, Connection
 from rapidsms.router import receive, send
 
 from rapidsms_db_router import checks
 from rapidsms_db_router.choices import Status
-from rapidsms_db_router.models import Message
-from tests.concurrency.parallel import in_processes
+from rapidsms_db_router.models import Batch, Message, Transmission
+from tests.concurrency.parallel import elsewhere, in_processes
+from tests.concurrency.sending import new_sender
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -55,3 +56,32 @@ def test_eager_processes_too(router, make_connections):
     # the answers to those received, too
     assert Message.objects.count() == 6 * ROUNDS
     assert set(Message.objects.values_list("status", flat=True)) == {Status.RECEIVED, Status.SENT}
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["claims", "writes_down"])
+def test_a_sender_that_finds_the_database_locked_goes_on_where_it_was(
+    router, gateway, make_connections, published, before
+):
+    connections = make_connections(10)
+    send("broadcast", connections)
+    sender = new_sender()
+    sender.wake(Backend.objects.get())
+
+    def step(times=1):
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 10")
+        for _ in range(times):
+            sender.step()
+
+    elsewhere(partial(step, before))
+    with transaction.atomic():
+        Connection.objects.update(contact=None)  # locks the database
+        with pytest.raises(OperationalError, match="locked"):
+            elsewhere(step)
+    elsewhere(partial(step, 2))
+
+    assert sender.is_done
+    assert not Batch.objects.exists()
+    assert sorted(gateway.sent) == sorted(each.identity for each in connections)
+    assert set(Transmission.objects.values_list("status", "attempts")) == {(Status.SENT, 1)}
+    assert Message.objects.get().status == Status.SENT

@@ -15,6 +15,7 @@ and dies too.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import traceback
@@ -171,6 +172,7 @@ def _run_and_exit(
         raise OperationalError("database is locked")  # what passes, whatever the database
 
     try:
+        gc.disable()  # it would have the memory of the parent copied
         signal.alarm(PATIENCE)
         _pass = pass_
         with _watched():

@@ -67,7 +67,7 @@ class Process(Worker):
                 continue
             lanes = self.sender.lanes.values()
             now = any(lane.held or lane.calls or lane.ended or lane.more for lane in lanes)
-            later = any(lane.wake_at < float("inf") for lane in lanes)
+            later = any(lane.wakes for lane in lanes)
             if not (now or later) or self.sender.next_step() > LONGEST_WAIT:
                 return
             pass_time(self.sender.next_step())

@@ -390,8 +390,7 @@ def test_a_broadcast_whose_reports_come_by_the_gateways_own_ids(
 
 
 @each_fault
-@pytest.mark.parametrize("call_size", [2, 1])
-@pytest.mark.parametrize("answers_lost", [0, 1])
+@pytest.mark.parametrize(("call_size", "answers_lost"), [(2, 0), (1, 0), (1, 1)])
 def test_a_broadcast_that_must_not_be_sent_twice(
     broadcast, backend, people, log, record, monkeypatch, call_size, answers_lost, fault
 ):

@@ -7,11 +7,10 @@ from typing import ClassVar
 import pytest
 from celery import current_app
 from rapidsms.messages.error import ErrorMessage
-from rapidsms.router import get_router, receive
+from rapidsms.router import get_router, receive, send
 
 from rapidsms_db_router import DatabaseRouter
-from rapidsms_db_router.clock import now
-from rapidsms_db_router.models import Batch, Message, Transmission
+from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.tasks import receive_async
 from tests.service.backends import RecordingBackend
 from tests.service.backends import calls as calls_of_backends
@@ -64,7 +63,7 @@ class Witness(RecordingBackend):
         super().send(**kwargs)
 
 
-def test_replies_are_sent_by_the_task_that_has_stored_them_all(
+def test_replies_are_stored_together_and_sent_by_the_same_process_without_a_task(
     person, worker, calls, installed_backends
 ):
     installed_backends["phones"] = {"ENGINE": Witness}
@@ -76,34 +75,40 @@ def test_replies_are_sent_by_the_task_that_has_stored_them_all(
     assert Witness.stored == [("one", "R"), ("two", "R")]
     assert worker.take() == []
     assert not Batch.objects.exists()
-    assert set(Message.objects.values_list("status", "due")) == {("R", None), ("S", None)}
+    assert set(Message.objects.values_list("status", "recover_at")) == {("R", None), ("S", None)}
 
 
-def assert_its_reply_waits(worker, person, calls):
+def assert_its_reply_waits_for_a_task(worker, person, calls):
     with worker.commit():
         receive("ping", person)
     (task,) = worker.take()
     worker.run(task)
     assert calls == []
-    assert Message.objects.get(direction="O").status == "P"
+    reply = Message.objects.get(direction="O")
+    assert reply.status == "P"
+    assert reply.batches.get().claim_token is None
 
 
-@pytest.mark.parametrize("option", [{"router.db.queue": "slow"}, {"router.db.concurrency": 1}])
-def test_replies_have_tasks_of_their_own_where_their_backend_asks_for_it(
-    person, worker, calls, installed_backends, option
+def test_replies_have_tasks_where_their_backend_has_a_queue_of_its_own(
+    person, worker, calls, installed_backends
 ):
-    installed_backends["phones"] |= option
-    assert_its_reply_waits(worker, person, calls)
+    installed_backends["phones"]["router.db.queue"] = "slow"
+    assert_its_reply_waits_for_a_task(worker, person, calls)
+    with current_app.connection_for_read() as broker:
+        queue = broker.SimpleQueue("slow", no_ack=True)
+        _, kwargs, _ = queue.get_nowait().payload
+        queue.close()
+    assert kwargs["backend_id"] == person.backend_id
 
 
-def test_replies_have_tasks_of_their_own_where_the_project_routes_them(
+def test_replies_have_tasks_where_the_project_routes_them(
     person, worker, calls, celery_setting, monkeypatch
 ):
     celery_setting("task_routes", {"*.send_transmissions": {"queue": "out"}})
     # Celery reads its routes once
     monkeypatch.setattr(current_app.amqp, "_rtable", None)
     monkeypatch.setitem(vars(current_app.amqp), "router", current_app.amqp.Router())
-    assert_its_reply_waits(worker, person, calls)
+    assert_its_reply_waits_for_a_task(worker, person, calls)
 
 
 def test_a_reply_that_the_gateway_refuses_is_tried_again(person, worker, calls, installed_backends):
@@ -111,14 +116,25 @@ def test_a_reply_that_the_gateway_refuses_is_tried_again(person, worker, calls, 
     installed_backends["phones"]["failures"] = 1
     with worker.commit():
         receive("ping", person)
-    (retry,) = worker.work()
+    worker.work()
     reply = Message.objects.get(direction="O")
-    assert (reply.status, reply.error) == ("E", "1 of 1 transmissions errored")
-    Transmission.objects.update(next_try=now())
-    worker.run(retry)
+    assert (reply.status, reply.error, len(calls)) == ("E", "some transmissions errored", 1)
+    assert reply.transmissions.get().next_try is not None
+    worker.make_due()
     reply.refresh_from_db()
     assert (reply.status, reply.error, len(calls)) == ("S", "", 2)
     assert not Batch.objects.exists()
+
+
+def test_a_reply_goes_before_the_broadcast_that_waits(person, people, worker, calls, settings):
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    with worker.commit():
+        send("news", people(5))
+    worker.take()
+    with worker.commit():
+        receive("ping", person)
+    worker.work()
+    assert [call.text for call in calls] == ["pong", *5 * ["news"]]
 
 
 def test_a_message_made_again_from_its_row_is_as_it_was(person):

@@ -1,22 +1,26 @@
-"""Backends that fail: who is tried again, when, and what is written down meanwhile."""
+"""Backends that fail: which recipients are tried again, when, and what is stored meanwhile."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import time
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection
-from django.utils.timezone import now
 from rapidsms.errors import MessageSendingError
 from rapidsms.router import receive, send
 
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.errors import BackendNotConfigured
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Batch, Transmission
+from rapidsms_db_router.outbound.sender import Sender
 from rapidsms_db_router.tasks import send_transmissions
-from tests.service.backends import FailingBackend
+from tests.integration.executors import SlowGateway
 
 pytestmark = pytest.mark.django_db
 
+#: What is waited for has come by then, in seconds.
+PATIENCE = 30
 FAILING = {"ENGINE": "tests.service.backends.FailingBackend"}
 
 
@@ -37,99 +41,92 @@ def refreshed(*rows):
     return "".join(row.status for row in rows)
 
 
-def let_time_pass(**kwargs):
-    """Move every date of a next try back."""
-    for row in Transmission.objects.exclude(next_try=None):
-        Transmission.objects.filter(pk=row.pk).update(next_try=row.next_try - timedelta(**kwargs))
-
-
-def test_a_failed_batch_is_tried_again_through_celery_with_the_date_in_the_database(
-    worker, people, installed_backends
-):
+def test_a_failed_batch_is_a_batch_with_a_date_and_no_task(worker, people, installed_backends):
     installed_backends["phones"] = FAILING
     message, rows = broadcast(worker, people)
-    (retry,) = worker.work()
+    worker.work()
+    assert worker.take() == []
     assert refreshed(message, *rows) == "EEEE"
-    assert retry.name == "send_transmissions"
-    assert retry.kwargs == {
-        "backend_id": rows[0].connection.backend_id,
-        "message_id": message.pk,
-        "transmission_ids": [row.pk for row in rows],
-    }
+    batch = message.batches.get()
+    assert batch.transmission_ids == [row.pk for row in rows]
+    assert (batch.claim_token, batch.recover_at, batch.errored) == (None, None, True)
     for row in rows:
         assert row.attempts == 1
-        assert row.error.startswith("ConnectionError: no way to ")
+        assert row.error.startswith("outcome unknown: ConnectionError: no way to ")
         assert timedelta(seconds=40) < row.next_try - now() < timedelta(seconds=80)
-    # the broker's date is the database's, give or take the moment between the two
-    assert abs(datetime.fromisoformat(retry.eta) - rows[0].next_try) < timedelta(seconds=1)
+        # both dates are made of the same delay, one step after the other
+        assert abs(batch.ready_at - row.next_try) < timedelta(seconds=1)
 
 
 def test_only_the_named_are_tried_again(worker, people, calls, installed_backends):
     installed_backends["phones"] = refusing("+254700000001")
     message, rows = broadcast(worker, people)
-    (retry,) = worker.work()
+    worker.work()
     assert refreshed(message, *rows) == "ESES"
-    assert retry.kwargs["transmission_ids"] == [rows[1].pk]
+    assert message.batches.get().transmission_ids == [rows[1].pk]
     installed_backends["phones"] = refusing()
-    let_time_pass(minutes=2)
-    worker.run(retry)
+    worker.make_due()
     assert calls[1].identities == ["+254700000001"]
     assert refreshed(message, *rows) == "SSSS"
     assert rows[1].error == ""
     assert message.sent
 
 
-def test_a_retry_that_comes_before_its_date_does_nothing(worker, people, calls, installed_backends):
+def test_nothing_is_tried_again_before_its_date(worker, people, calls, installed_backends):
     installed_backends["phones"] = {**FAILING, "failures": 1}
     message, rows = broadcast(worker, people)
-    (retry,) = worker.work()
-    worker.run(retry)
-    assert refreshed(message, *rows) == "EEEE"
+    (doorbell,) = worker.take()
+    for _ in range(3):
+        worker.run(doorbell)
+        assert refreshed(message, *rows) == "EEEE"
     assert len(calls) == 1
-    let_time_pass(minutes=2)
-    worker.run(retry)
+    worker.make_due()
     assert refreshed(message, *rows) == "SSSS"
-
-
-def test_a_retry_that_comes_twice_sends_once(worker, people, calls, installed_backends):
-    installed_backends["phones"] = {**FAILING, "failures": 1}
-    broadcast(worker, people)
-    (retry,) = worker.work()
-    let_time_pass(minutes=2)
-    worker.run(retry)
-    worker.run(retry)
     assert len(calls) == 2
+
+
+def test_a_sender_looks_for_a_retry_when_its_date_has_come(
+    worker, people, calls, installed_backends, settings
+):
+    installed_backends["phones"] = {**FAILING, "failures": 1}
+    settings.DB_ROUTER_RETRY_BACKOFF = 0.1
+    message, rows = broadcast(worker, people)
+    worker.work()
+    deadline = time.monotonic() + PATIENCE
+    while len(calls) < 2:
+        assert time.monotonic() < deadline
+        worker.sender.wait(worker.sender.next_step())
+        worker.step()
+    assert refreshed(message, *rows) == "SSSS"
 
 
 def test_a_row_under_way_again_makes_its_message_processing_again(
     worker, people, installed_backends
 ):
-    seen = []
     installed_backends["phones"] = {**FAILING, "failures": 1}
-    message, _ = broadcast(worker, people)
-    (retry,) = worker.work()
-    let_time_pass(minutes=2)
-
-    class Witness(FailingBackend):
-        def send(self, **kwargs):
-            seen.append(Message.objects.get(pk=message.pk).status)
-            super().send(**kwargs)
-
-    installed_backends["phones"]["ENGINE"] = Witness
-    worker.run(retry)
-    assert seen == ["P"]
+    message, rows = broadcast(worker, people)
+    worker.work()
+    assert refreshed(message, *rows) == "EEEE"
+    Batch.objects.update(ready_at=now())
+    gateway = SlowGateway()
+    sender = Sender(gateway)
+    sender.wake(rows[0].connection.backend)
+    sender.step()
+    assert refreshed(message, *rows) == "PPPP"
+    gateway.answer(0)
+    sender.step()
+    assert refreshed(message, *rows) == "SSSS"
 
 
 def test_the_last_try_gives_up_with_the_error(worker, people, calls, installed_backends):
     installed_backends["phones"] = {**FAILING, "router.db.max_retries": 2}
     message, rows = broadcast(worker, people)
+    worker.work()
     waits = []
-    while retries := worker.work():
-        (retry,) = retries
+    while Batch.objects.exists():
         refreshed(*rows)
         waits.append((rows[0].next_try - now()).total_seconds())
-        let_time_pass(hours=1)
-        worker.run(retry)
+        worker.make_due()
     assert len(calls) == 3
     assert waits[0] < 80 < 85 < waits[1]
     assert refreshed(message, *rows) == "EEEE"
@@ -142,10 +139,11 @@ def test_no_retries_means_one_try(worker, people, calls, settings, installed_bac
     installed_backends["phones"] = FAILING
     settings.DB_ROUTER_MAX_RETRIES = 0
     message, rows = broadcast(worker, people)
-    assert worker.work() == []
+    worker.work()
     assert refreshed(message, *rows) == "EEEE"
     assert [row.next_try for row in rows] == [None] * 3
     assert len(calls) == 1
+    assert not Batch.objects.exists()
 
 
 def test_a_retry_keeps_working_while_others_of_its_message_are_given_up(
@@ -154,8 +152,8 @@ def test_a_retry_keeps_working_while_others_of_its_message_are_given_up(
     installed_backends["phones"] = FAILING
     _, rows = broadcast(worker, people)
     Transmission.objects.filter(pk=rows[0].pk).update(attempts=5)
-    (retry,) = worker.work()
-    assert retry.kwargs["transmission_ids"] == [row.pk for row in rows[1:]]
+    worker.work()
+    assert Batch.objects.get().transmission_ids == [row.pk for row in rows[1:]]
     refreshed(*rows)
     assert [row.next_try is None for row in rows] == [True, False, False]
 
@@ -168,7 +166,7 @@ def test_a_task_that_comes_twice_sends_once(worker, people, calls):
     assert len(calls) == 1
 
 
-def test_a_task_leaves_rows_that_another_is_sending(worker, people, calls):
+def test_rows_that_another_is_sending_are_left_alone(worker, people, calls):
     message, rows = broadcast(worker, people)
     Transmission.objects.filter(pk=rows[0].pk).update(status="P")
     worker.work()
@@ -179,8 +177,9 @@ def test_a_task_leaves_rows_that_another_is_sending(worker, people, calls):
 def test_a_backend_that_is_not_installed_errs_without_a_retry(worker, people, calls, settings):
     message, rows = broadcast(worker, people)
     settings.INSTALLED_BACKENDS = {}
-    assert worker.work() == []
+    worker.work()
     assert refreshed(message, *rows) == "EEEE"
+    assert not Batch.objects.exists()
     for row in rows:
         assert row.error.startswith("BackendNotConfigured: Backend 'phones' is not in INSTALLED")
         assert row.next_try is None
@@ -191,7 +190,10 @@ def test_a_backend_that_is_not_installed_errs_without_a_retry(worker, people, ca
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", ["in", "out"])
-def test_a_task_that_finds_no_database_comes_again_soon(worker, people, calls, what, caplog):
+def test_a_task_that_finds_no_database_comes_again_soon(
+    worker, people, calls, what, caplog, settings
+):
+    settings.DB_ROUTER_VISIBILITY_TIMEOUT = 0.2  # for so long it does not give up by itself
     (person,) = people(1)
     with worker.commit():
         receive("ping", person) if what == "in" else send("pong", person)

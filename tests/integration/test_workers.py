@@ -1,4 +1,4 @@
-"""What a worker keeps from task to task, and when it does not."""
+"""What a worker's thread keeps from task to task, and when it does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from django.db import connection, connections
 from django.test import override_settings
 from rapidsms.router import receive
 
-from rapidsms_db_router import workers
+from rapidsms_db_router.worker import connections as kept
+from rapidsms_db_router.worker import routers
 from tests.service.backends import RecordingBackend
 
 pytestmark = pytest.mark.django_db
@@ -18,28 +19,28 @@ pytestmark = pytest.mark.django_db
 
 
 def test_the_router_is_built_once():
-    router = workers.router()
-    assert (workers.router(), workers.router().backends) == (router, router.backends)
+    router = routers.router()
+    assert (routers.router(), routers.router().backends) == (router, router.backends)
 
 
 @pytest.mark.parametrize("name", ["RAPIDSMS_HANDLERS", "DB_ROUTER_MAX_RETRIES"])
 def test_the_router_is_built_again_when_a_setting_has_changed(name):
-    before = workers.router()
+    before = routers.router()
     with override_settings(**{name: ()}):
-        assert workers.router() is not before
+        assert routers.router() is not before
 
 
 def test_the_router_is_built_again_when_backends_were_changed_in_place(installed_backends):
-    assert "other" not in workers.router().backends
+    assert "other" not in routers.router().backends
     installed_backends["other"] = {"ENGINE": RecordingBackend}
-    assert "other" in workers.router().backends
+    assert "other" in routers.router().backends
     installed_backends["other"]["ENGINE"] = "tests.service.backends.FailingBackend"
-    assert type(workers.router().backends["other"]) is not RecordingBackend
+    assert type(routers.router().backends["other"]) is not RecordingBackend
 
 
 def test_each_thread_has_a_router_of_its_own():
     with ThreadPoolExecutor(1) as other:
-        assert other.submit(workers.router).result() is not workers.router()
+        assert other.submit(routers.router).result() is not routers.router()
 
 
 def test_apps_and_backends_are_not_built_to_store_a_message(worker, person, settings):
@@ -53,19 +54,19 @@ def test_apps_and_backends_are_not_built_to_store_a_message(worker, person, sett
 @pytest.fixture
 def in_worker(monkeypatch, transactional_db):
     """A function that runs another in the one thread of a worker, as a task."""
-    monkeypatch.setattr(workers, "_in_worker", True)
+    monkeypatch.setattr(kept, "_in_worker", True)
 
     def task(body):
         connections.close_all()  # as Celery does before and after each
         try:
-            with workers.connected():
+            with kept.connected():
                 return body()
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(1) as thread:
         yield lambda body: thread.submit(task, body).result()
-        thread.submit(lambda: vars(workers._kept)["connection"][0].close())
+        thread.submit(lambda: vars(kept._kept)["connection"][0].close())
 
 
 def used():
@@ -99,7 +100,7 @@ def test_a_connection_that_the_server_ended_meanwhile_is_replaced(in_worker, mon
     if connection.vendor == "sqlite":
         pytest.skip("has no server")
     who, end = END[connection.vendor]
-    monkeypatch.setattr(workers, "TRUSTED_FOR", 0)
+    monkeypatch.setattr(kept, "TRUSTED_FOR", 0)
 
     def ask():
         with connections["default"].cursor() as cursor:
@@ -114,5 +115,5 @@ def test_a_connection_that_the_server_ended_meanwhile_is_replaced(in_worker, mon
 
 def test_a_connection_is_not_kept_for_ever(in_worker, monkeypatch):
     before = in_worker(used)
-    monkeypatch.setattr(workers, "LONGEST_KEPT", 0)
+    monkeypatch.setattr(kept, "LONGEST_KEPT", 0)
     assert in_worker(used) is not before

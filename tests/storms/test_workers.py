@@ -78,7 +78,7 @@ def test_worker_is_terminated(
 @pytest.mark.table
 @pytest.mark.parametrize("option", ["--max-tasks-per-child=1", "--autoscale=4,1"])
 def test_processes_of_a_pool_come_and_go(storm: Storm, passed: Passed, option: str) -> None:
-    recipients, pings, bursts = size(600, 1500), 20, size(2, 4)
+    recipients, pings, bursts = size(600, 1500), 10, size(2, 4)
     numbers = iter(range(bursts * pings))
     storm.work(1, option, **DEFAULT_DATES, **ONE_A_CALL, AUTOSCALE_KEEPALIVE="1")
 

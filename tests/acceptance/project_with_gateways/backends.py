@@ -1,4 +1,4 @@
-"""A backend that posts JSON, as many gateways want it."""
+"""Backends that post JSON, as many gateways want it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rapidsms.backends.base import BackendBase
 class HttpBackend(BackendBase):
     """Posts a message to all of a call, and has what the gateway answers told by ``requests``."""
 
+    timeout: float | None = 10
+
     def configure(self, url: str, **_: Any) -> None:
         """Take the gateway's address."""
         self.url = url
@@ -18,4 +20,10 @@ class HttpBackend(BackendBase):
     def send(self, id_: int, text: str, identities: list[str], context: Any = None) -> None:
         """Post."""
         body = {"id": id_, "text": text, "to": identities}
-        requests.post(self.url, json=body, timeout=10).raise_for_status()
+        requests.post(self.url, json=body, timeout=self.timeout).raise_for_status()
+
+
+class PatientHttpBackend(HttpBackend):
+    """Waits for an answer for ever, as RapidSMS's own Kannel backend does."""
+
+    timeout = None

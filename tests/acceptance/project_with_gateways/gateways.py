@@ -2,7 +2,8 @@
 
 Writes its address to ``address`` in the folder, and every call to ``calls.jsonl``. The file
 ``status``, while it is there, holds what every call is answered with; a call to a number that
-begins with :data:`BAD` is answered with 400.
+begins with :data:`BAD` is answered with 400. While the file ``hangs`` is there, calls at
+:data:`HANGING` are accepted and never answered; their connections are closed when it is gone.
 """
 
 from __future__ import annotations
@@ -16,9 +17,16 @@ from pathlib import Path
 from typing import Any
 
 BAD = "+3"
+HANGING = "/hanging"
 
 FOLDER = Path(sys.argv[-1])
 writing = threading.Lock()
+
+
+class Server(ThreadingHTTPServer):
+    """Takes as many calls at once as a worker makes."""
+
+    request_queue_size = 100
 
 
 class Gateways(BaseHTTPRequestHandler):
@@ -26,6 +34,12 @@ class Gateways(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Take JSON."""
+        hangs = FOLDER / "hangs"
+        if self.path == HANGING and hangs.exists():
+            while hangs.exists():
+                time.sleep(0.1)
+            self.close_connection = True
+            return
         body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         file = FOLDER / "status"
         status = int(file.read_text()) if file.exists() else 200
@@ -51,7 +65,7 @@ class Gateways(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve on a free port until the process is ended."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateways)
+    server = Server(("127.0.0.1", 0), Gateways)
     address = FOLDER / "address"
     unfinished = address.with_suffix(".unfinished")
     unfinished.write_text(f"http://127.0.0.1:{server.server_port}")

@@ -14,6 +14,12 @@ INSTALLED_BACKENDS = {
         "ENGINE": "tests.acceptance.project_with_gateways.backends.HttpBackend",
         "url": f"{GATEWAY}/http",
         "router.db.batch_size": 20,
+        "router.db.concurrency": 5,
+    },
+    "hanging": {
+        "ENGINE": "tests.acceptance.project_with_gateways.backends.PatientHttpBackend",
+        "url": f"{GATEWAY}/hanging",
+        "router.db.timeout": 5,
     },
     "vumi": {
         "ENGINE": "rapidsms.backends.vumi.VumiBackend",
