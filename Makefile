@@ -19,8 +19,8 @@ demo-kannel: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m tests
 
-# Faults on servers of its own: PostgreSQL with Redis, MariaDB with RabbitMQ. About six minutes;
-# DB_ROUTER_STORMS=full takes the sizes that the documentation names.
+# Faults on servers of its own: PostgreSQL with Redis, MariaDB with RabbitMQ. About a quarter of
+# an hour; DB_ROUTER_STORMS=full takes the sizes that the documentation names.
 storms: $(INSTALLED)
 	$(BIN)/python -m pytest tests/storms
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.storms.servers import PostgreSQL, Redis
@@ -77,7 +77,7 @@ def machines(count: int) -> Iterator[Machines]:
         try:
             for number in range(count):
                 name = f"benchmark-{os.getpid()}-{number}"
-                stack.callback(ip, "netns", "delete", name, check=False)
+                stack.callback(forget, name)
                 prefixes.append(machine(name, number))
         except (OSError, subprocess.CalledProcessError) as err:
             said = getattr(err, "stderr", "") or str(err)
@@ -115,6 +115,12 @@ def machine(name: str, number: int) -> tuple[str, ...]:
     return inside
 
 
-def ip(*arguments: str, check: bool = True) -> None:
+def forget(name: str) -> None:
+    """Remove a namespace, and its link with it, if there is one."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        ip("netns", "delete", name)
+
+
+def ip(*arguments: str) -> None:
     """Run ``ip``."""
-    subprocess.run(["ip", *arguments], check=check, capture_output=True, text=True)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)

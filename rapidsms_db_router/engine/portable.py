@@ -136,6 +136,7 @@ class Portable:
         only: Collection[int] | None = None,
         *,
         replies: bool = False,
+        trial: bool = False,
     ) -> list[Batch]:
         """Claim the next batches of a backend, in the order of the queue.
 
@@ -144,6 +145,7 @@ class Portable:
         :param most: how many.
         :param only: primary keys, if no others may be claimed.
         :param replies: whether only replies are wanted.
+        :param trial: whether what was tried the longest ago comes first.
         """
         with transaction.atomic(using=alias()):
             if connection().vendor == "sqlite":
@@ -155,7 +157,8 @@ class Portable:
             if replies:
                 free = free.filter(position__lt=0)
             claimed: list[Batch] = []
-            for batch in _locked(free.order_by("position", "pk"), most):
+            first = "ready_at" if trial else "position"
+            for batch in _locked(free.order_by(first, "pk"), most):
                 row = Batch.objects.filter(pk=batch.pk, claim_token=None)
                 if row.update(claim_token=token, recover_at=lease()):
                     batch.claim_token = token

@@ -144,16 +144,19 @@ class PostgreSQL(Portable):
         only: Collection[int] | None = None,
         *,
         replies: bool = False,
+        trial: bool = False,
     ) -> list[Batch]:
         """See :meth:`.Portable.claim_batches`; one statement."""
         among = "" if only is None else " AND id = ANY(%(only)s::bigint[])"
         among += " AND position < 0" if replies else ""
         claimed = rows_of(
             f"UPDATE {table(Batch)} SET claim_token = %(token)s, recover_at = %(recover_at)s"
-            f" WHERE claim_token IS NULL AND id = ANY(ARRAY(SELECT id FROM {table(Batch)}"
+            # not of an unclaimed one: the planner would walk along the index of all those
+            f" WHERE id = ANY(ARRAY(SELECT id FROM {table(Batch)}"
             "  WHERE backend_id = %(backend_id)s AND claim_token IS NULL"
             f"  AND ready_at <= %(moment)s{among}"
-            "  ORDER BY position, id LIMIT %(most)s FOR UPDATE SKIP LOCKED))"
+            f"  ORDER BY {'ready_at' if trial else 'position'}, id"
+            "  LIMIT %(most)s FOR UPDATE SKIP LOCKED))"
             " RETURNING position, id, message_id, transmission_ids, whole, errored",
             backend_id=backend_id,
             token=token,
@@ -190,30 +193,32 @@ class PostgreSQL(Portable):
         """See :meth:`.Portable.recipients`."""
         # not joined: the plan of a join may read most connections for one batch
         identity = f"SELECT identity FROM {table(Connection)} c WHERE c.id = connection_id"
+        named, values = _named(ids)
         found = rows_of(
             f"SELECT id, connection_id, ({identity}), attempts FROM {table(Transmission)}"
-            " WHERE id = ANY(%(ids)s::bigint[]) AND status = 'Q'",
-            ids=ids,
+            f" WHERE {named} AND status = 'Q'",
+            **values,
         )
         return [Recipient(*row) for row in found]
 
     def mark_processing(self, ids: Sequence[int]) -> set[int]:
         """See :meth:`.Portable.mark_processing`; one statement."""
+        named, values = _named(ids)
         moved = rows_of(
             f"UPDATE {table(Transmission)} SET status = 'P', attempts = attempts + 1,"
-            " updated = %(moment)s WHERE id = ANY(%(ids)s::bigint[]) AND status = 'Q'"
-            " RETURNING id",
-            ids=ids,
+            f" updated = %(moment)s WHERE {named} AND status = 'Q' RETURNING id",
+            **values,
             moment=now(),
         )
         return {pk for (pk,) in moved}
 
     def mark_sent(self, ids: Sequence[int], moment: datetime.datetime) -> int:
         """See :meth:`.Portable.mark_sent`."""
+        named, values = _named(ids)
         return run(
             f"UPDATE {table(Transmission)} SET status = 'S', sent = %(moment)s, error = '',"
-            " updated = %(moment)s WHERE id = ANY(%(ids)s::bigint[]) AND status IN ('P', 'Q')",
-            ids=ids,
+            f" updated = %(moment)s WHERE {named} AND status IN ('P', 'Q')",
+            **values,
             moment=moment,
         )
 
@@ -246,6 +251,20 @@ class PostgreSQL(Portable):
     def delete_batches(self, ids: Collection[int]) -> None:
         """See :meth:`.Portable.delete_batches`."""
         run(f"DELETE FROM {table(Batch)} WHERE id = ANY(%(ids)s::bigint[])", ids=list(ids))
+
+
+def _named(ids: Sequence[int]) -> tuple[str, dict[str, Any]]:
+    """Return the SQL condition that a transmission is one of these, and its values.
+
+    Of ids alone the planner, without statistics, expects each on a page of its own, and prefers to
+    read the whole table; of their range it does not.
+    """
+    named, first, last = "id BETWEEN %(first)s AND %(last)s", min(ids), max(ids)
+    values: dict[str, Any] = {"first": first, "last": last}
+    if last - first + 1 > len(set(ids)):
+        named += " AND id = ANY(%(ids)s::bigint[])"
+        values["ids"] = list(ids)
+    return named, values
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from django.db import transaction
-from django.db.models import Q
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
@@ -15,9 +14,6 @@ from rapidsms_db_router.limits.circuit import Circuit
 from rapidsms_db_router.models import BackendState, Batch
 
 logger = logging.getLogger(__name__)
-
-#: Batches that one statement names.
-CHUNK = 500
 
 
 def state_of(backend: Backend) -> BackendState | None:
@@ -60,12 +56,5 @@ def resume(backend: Backend) -> None:
         circuit.record_response(state)
         state.save()
         # what failed by the gateway's fault needs not wait any longer
-        waiting = Batch.objects.filter(backend=backend.pk, claim_token=None, errored=False)
-        moment = now()
-        due = Q(message__not_before=None) | Q(message__not_before__lte=moment)
-        ids = list(waiting.filter(due, ready_at__gt=moment).values_list("pk", flat=True))
-        for start in range(0, len(ids), CHUNK):
-            # by key alone: MariaDB would lock the other indexes first, a sender last
-            some = Batch.objects.filter(pk__in=ids[start : start + CHUNK], claim_token=None)
-            some.update(ready_at=moment)
+        Batch.objects.make_ready(backend.pk)
     logger.info("backend_resumed backend=%s", backend.pk)

@@ -14,11 +14,13 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import circuit
 from rapidsms_db_router.limits.circuit import Circuit, Outage
 from rapidsms_db_router.limits.rate import HORIZON, grant
-from rapidsms_db_router.limits.slots import lease_slots
-from rapidsms_db_router.models import BackendState
+from rapidsms_db_router.limits.slots import LEASE, lease_slots
+from rapidsms_db_router.models import BackendState, Batch
 
 #: How long a permit counts, in seconds: so soon a pause takes effect everywhere.
 VALID = 0.25
+#: Slots are leased again after this many seconds, though nothing may be called.
+RENEWAL = LEASE.total_seconds() / 2
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
         abandoned=demand.abandoned,
         moment=moment,
     )
+    # calls in flight, and threads that were left behind, count for as long as there are any
+    longest = RENEWAL if demand.in_flight or demand.abandoned else float("inf")
     if state.paused:
-        return Permit(blocked=True, ask_in=float("inf"))
+        return Permit(blocked=True, ask_in=longest)
     found = circuit.state_of(state, moment)
     if found is Circuit.OPEN:
         seconds = (state.open_until - moment).total_seconds()  # type: ignore[operator]
-        return Permit(blocked=True, failing=True, ask_in=seconds)
+        return Permit(blocked=True, failing=True, ask_in=min(seconds, longest))
     granted, wait = None, VALID
     rate = conf.rate(backend.name)
     if rate is not None and wants_grant and slots and demand.next_segments:
@@ -113,7 +117,10 @@ def record(backend: Backend, outages: Iterable[tuple[Outage | None, bool]]) -> b
     changed = False
     for outage, trial in outages:
         if outage is None:
+            opened = state.open_until is not None
             changed |= circuit.record_response(state)
+            if opened:
+                Batch.objects.make_ready(backend.pk)
         else:
             circuit.record_outage(state, outage, now(), trial=trial)
             changed = True

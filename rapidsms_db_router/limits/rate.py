@@ -19,6 +19,8 @@ HORIZON = 0.25
 LATE = 0.1
 #: Grants this close to each other are one, in seconds: they were read off two clocks.
 CONTIGUOUS = 0.01
+#: The part of a segment that a grant may lack: a microsecond at 10,000 segments a second.
+ROUNDING = 0.01
 
 
 @dataclass
@@ -45,8 +47,8 @@ class Grant:
 
     def fits(self, segments: int) -> int:
         """Return how many messages of that many segments each may be sent by it."""
-        # a float that is a hair too small must not cost a message
-        return int((self.until - self.next_at) * self.rate / segments + 1e-6)
+        # the database's dates have microseconds, so that a grant may be a hair too short
+        return int((self.until - self.next_at) * self.rate / segments + ROUNDING)
 
     def extend(self, other: Grant) -> bool:
         """Take in a grant that begins where this one ends; return whether it does."""

@@ -55,7 +55,9 @@ def lease_slots(
     others = list(leases.exclude(sender=sender).filter(expires_at__gt=moment))
     share = fair_share(slots, wanted, [other.wanted for other in others])
     free = slots - sum(max(other.slots, other.in_flight) for other in others)
-    leased = max(min(share, free), 0)
+    # of what cannot be divided evenly one more, where that leaves the others their share
+    kept = sum(max(each.slots, each.in_flight, min(each.wanted, share)) for each in others)
+    leased = max(min(share, free), min(wanted, share + 1, slots - kept), 0)
     values = {
         "slots": leased,
         "wanted": wanted,

@@ -11,6 +11,8 @@ from rapidsms_db_router.models.message import Message
 
 #: The position of replies: before all batches of broadcasts, which begin at 0.
 REPLY = -1
+#: Batches that one statement names.
+CHUNK = 500
 
 
 class BatchQuerySet(models.QuerySet["Batch"]):
@@ -26,6 +28,17 @@ class BatchQuerySet(models.QuerySet["Batch"]):
     def claimed(self) -> BatchQuerySet:
         """Select what a sender has claimed."""
         return self.filter(claim_token__isnull=False)
+
+    def make_ready(self, backend_id: int) -> None:
+        """Have all that waits for its gateway be claimable now: the gateway works again."""
+        moment = now()
+        waiting = self.filter(backend=backend_id, claim_token=None, errored=False)
+        due = models.Q(message__not_before=None) | models.Q(message__not_before__lte=moment)
+        ids = list(waiting.filter(due, ready_at__gt=moment).values_list("pk", flat=True))
+        for start in range(0, len(ids), CHUNK):
+            # by key alone: MariaDB would lock the other indexes first, a sender last
+            some = self.filter(pk__in=ids[start : start + CHUNK], claim_token=None)
+            some.update(ready_at=moment)
 
     def lost(self) -> BatchQuerySet:
         """Select what is claimed and whose lease has ended, the longest ended first."""

@@ -27,6 +27,8 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
     outages = [(answer.outage, trial) for answer, trial in answers if answer is not None]
     failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
     changed = permits.record(lane.backend, outages) if failing else False
+    if changed and any(outage is None for outage, _ in outages):
+        lane.more = True  # what waited for the gateway is claimable
     if moment < lane.permit_until and not (changed or lane.needs_slots):
         return
     if lane.is_idle:

@@ -73,6 +73,8 @@ class Turn:
     drained: bool = False
     #: Calls to be started.
     calls: list[Call] = field(default_factory=list)
+    #: How many recipients were left out, since they were cancelled or delivered meanwhile.
+    left_out: int = 0
     #: Batches that are over, or are given back.
     gone: list[HeldBatch] = field(default_factory=list)
     #: In how many seconds each batch that was given back may be claimed again.
@@ -318,7 +320,8 @@ class Lane:
             heappush(self.wakes, moment + seconds)
         self.more = (self.more and not turn.drained) or 0.0 in turn.back_in
         limited = self.options.rate is not None and self.grant_at(moment) is None
-        self.stalled = not (turn.calls or turn.claimed or turn.completions or limited)
+        moved = turn.calls or turn.claimed or turn.completions or turn.left_out
+        self.stalled = not (moved or limited)
 
 
 def in_order(held: dict[int, HeldBatch]) -> list[HeldBatch]:

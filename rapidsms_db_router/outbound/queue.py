@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Collection, Iterable
 
 from django.db import transaction
-from django.db.models import F
 from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction, Status
@@ -67,8 +66,6 @@ def end(batches: Collection[HeldBatch], *, at_once: bool) -> list[float]:
             ready_at=moment + datetime.timedelta(seconds=seconds),
             whole=False,
             errored=bool(batch.retried),
-            # the next trial of a gateway is made with another batch
-            position=F("position") + int(bool(batch.requeued)),
         )
     return back_in
 

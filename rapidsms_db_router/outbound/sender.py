@@ -221,7 +221,10 @@ class Sender:
         token = uuid.uuid4()
         lane.doubtful.append(token)
         wanted = most or MOST_CLAIMS
-        batches = engine().claim_batches(lane.backend.pk, token, wanted, lane.only, replies=replies)
+        trial = lane.permit.trial  # each is made with another recipient
+        batches = engine().claim_batches(
+            lane.backend.pk, token, wanted, lane.only, replies=replies, trial=trial
+        )
         turn.drained = len(batches) < most
         turn.claimed = queue.hold(batches, (batch.message for batch in turn.held.values()))
         turn.held |= {batch.id: batch for batch in turn.claimed}
@@ -230,6 +233,7 @@ class Sender:
         """Move what is called now to P; leave out what was cancelled or delivered meanwhile."""
         ids = [row.id for call in turn.calls for row in call.rows]
         moved = engine().mark_processing(ids) if ids else set()
+        turn.left_out = len(ids) - len(moved)
         for call in turn.calls:
             rows = [row for row in call.rows if row.id in moved]
             call.rows = [row._replace(attempts=row.attempts + 1) for row in rows]

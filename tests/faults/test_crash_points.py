@@ -41,6 +41,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 each_fault = pytest.mark.parametrize("fault", Fault, ids=[fault.name.lower() for fault in Fault])
 
+#: In tests of what ends in statements that others run too.
+each_doubt = pytest.mark.parametrize(
+    "fault", [Fault.DEATH, Fault.LOST_ANSWER], ids=["death", "lost_answer"]
+)
+
 
 @pytest.fixture
 def log(tmp_path):
@@ -279,7 +284,7 @@ def test_a_broadcast(broadcast, backend, people, log, record, call_size, fault):
     assert_sent_whatever_happens(broadcast, people, log, record, fault)
 
 
-@each_fault
+@each_doubt
 def test_a_broadcast_with_a_recipient_that_is_refused_at_first(
     broadcast, people, log, record, monkeypatch, fault
 ):
@@ -287,7 +292,7 @@ def test_a_broadcast_with_a_recipient_that_is_refused_at_first(
     assert_sent_whatever_happens(broadcast, people, log, record, fault)
 
 
-@each_fault
+@each_doubt
 def test_a_broadcast_with_a_recipient_that_is_refused_for_good(
     broadcast, people, log, record, monkeypatch, fault
 ):
@@ -341,7 +346,7 @@ def test_a_broadcast_to_two_gateways(settings, backend, people, log, record):
     assert_sent_whatever_happens(warmed_up(broadcast, log), everybody, log, record, Fault.DEATH)
 
 
-@each_fault
+@each_doubt
 def test_a_gateway_whose_answer_is_lost_is_called_again(
     broadcast, people, log, record, monkeypatch, fault
 ):
@@ -358,7 +363,7 @@ def test_a_gateway_whose_answer_is_lost_is_called_again(
         assert_over(run)
 
 
-@each_fault
+@each_doubt
 @pytest.mark.parametrize("early", [False, True], ids=["later", "early"])
 def test_a_broadcast_whose_reports_come_by_the_gateways_own_ids(
     broadcast, people, log, record, monkeypatch, early, fault
@@ -524,7 +529,7 @@ def test_a_backend_that_is_paused_and_resumed(broadcast, people, log, record, fa
             assert_all_sent(log, run, repeated)
 
 
-@each_fault
+@each_doubt
 def test_an_errored_message_that_is_processed_again(receive_and_answer, log, record, fault):
     def ask():
         for message in Message.objects.filter(pk__in=apps_again.reprocess(Message.objects.all())):

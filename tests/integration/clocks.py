@@ -18,8 +18,9 @@ class Clock:
         # on a whole second, and none before: what is stored already is not later than now
         start = clock.now().replace(microsecond=0) + timedelta(seconds=1)
         self._wall, self.seconds = time.time(), 0.0
-        # the module counts from when it has asked the database
+        # the module asks the database now and then, and counts from there
         monkeypatch.setattr(clock, "time", self)
+        monkeypatch.setattr(clock, "_ask", lambda: start.timestamp() + self.seconds)
         monkeypatch.setattr(clock, "_asked_at", self.monotonic())
         monkeypatch.setattr(clock, "_wall", self.time())
         monkeypatch.setattr(clock, "_epoch", start.timestamp())

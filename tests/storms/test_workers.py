@@ -53,13 +53,23 @@ def test_processes_of_a_pool_are_killed(storm: Storm, passed: Passed) -> None:
     passed(extra=kills * 2 * CALLS)
 
 
+def alone(worker: Process) -> None:
+    """Terminate a worker."""
+    worker.send_signal(signal.SIGTERM)
+
+
+def with_its_processes(worker: Process) -> None:
+    """Terminate a whole process group, as systemd does."""
+    worker.send_signal_to_all(signal.SIGTERM)
+
+
 @pytest.mark.table
-@pytest.mark.parametrize("ends", [Process.send_signal, Process.send_signal_to_all])
+@pytest.mark.parametrize("terminate", [alone, with_its_processes])
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_worker_is_terminated(
-    storm: Storm, passed: Passed, pool: str, ends: Callable[[Process, signal.Signals], None]
+    storm: Storm, passed: Passed, pool: str, terminate: Callable[[Process], None]
 ) -> None:
-    """It, or its whole process group, which is how systemd does it."""
+    """In the middle of a broadcast; another worker goes on."""
     recipients = size(600, 1500)
     storm.work(1, f"--pool={pool}", **DEFAULT_DATES, **ONE_A_CALL)
 
@@ -68,7 +78,7 @@ def test_worker_is_terminated(
         storm.until_accepted(storm.random.randrange(20, recipients // 2))
         storm.ping(1)
         (old,) = storm.workers
-        ends(old, signal.SIGTERM)
+        terminate(old)
         storm.work(1, f"--pool={pool}", **DEFAULT_DATES, **ONE_A_CALL)
         passed()
 
