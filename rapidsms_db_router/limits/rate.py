@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from math import ceil
 
 #: A grant holds the segments of this many seconds, and at least those of one call.
 GRANT = 0.25
@@ -39,7 +40,7 @@ class Grant:
 
     def is_over(self, moment: float) -> bool:
         """Return whether no call can be made by it any more."""
-        return self.next_at >= self.until or moment > self.until + LATE
+        return not self.fits(1) or moment > self.until + LATE
 
     def allows(self, moment: float) -> bool:
         """Return whether a call may be made now."""
@@ -78,8 +79,11 @@ def grant(
     :param first: segments of its next call, which must fit.
     :returns: ``None`` if the next free moment is too far ahead.
     """
-    start = max(granted_until or moment, moment)
-    if (start - moment).total_seconds() > HORIZON:
+    # a sender that asks a little late goes on where the last grant ends
+    late = moment - datetime.timedelta(seconds=LATE)
+    start = moment if granted_until is None or granted_until < late else granted_until
+    ahead = (start - moment).total_seconds()
+    if ahead > HORIZON:
         return None
-    most = max(first, min(segments, int(rate * GRANT)))
+    most = max(first, min(segments, ceil(rate * (GRANT - min(ahead, 0.0)))))
     return start, start + datetime.timedelta(seconds=most / rate)

@@ -67,7 +67,7 @@ def recover(*, dry_run: bool = False) -> Found:
 
     :param dry_run: only count.
     """
-    found = Found()
+    found, rung = Found(), 0
     try:
         lost = list(Batch.objects.lost().select_related("backend")[:MOST])
         for batch in lost:
@@ -76,7 +76,8 @@ def recover(*, dry_run: bool = False) -> Found:
         for message in messages:
             if message.direction == Direction.OUTGOING:
                 _look_at_outbound(message, found, dry_run)
-        found.batches += ring(dry_run=dry_run)
+        rung = ring(dry_run=dry_run)
+        found.batches += rung
         inbound = [each for each in messages if each.direction == Direction.INCOMING]
         for message in inbound[: _room(inbound)]:
             _rescue_inbound(message, found, dry_run)
@@ -85,7 +86,9 @@ def recover(*, dry_run: bool = False) -> Found:
         logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
     if any(found.counts().values()) and not dry_run:
         counts = " ".join(f"{name}={count}" for name, count in found.counts().items())
-        logger.warning("recovered %s", counts)
+        # batches that wait are no sign that anything was lost: a broadcast is under way
+        was_lost = sum(found.counts().values()) > rung
+        logger.log(logging.WARNING if was_lost else logging.INFO, "recovered %s", counts)
     return found
 
 

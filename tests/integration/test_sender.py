@@ -425,7 +425,8 @@ def test_a_step_that_the_database_refuses_forgets_nothing(
                 stage.step()
             except Away:
                 failed += 1
-        assert in_flight() <= called(stage) or len(called(stage)) == 0
+        # what is called is P; what has been answered may still be
+        assert set(called(stage)) <= set(in_flight())
         stage.step()
         if stage.gateway.in_flight:
             error = ConnectionRefusedError("no") if number == 2 else None
@@ -494,11 +495,10 @@ def test_commits_that_fail_again_and_again_lose_nothing(stage, people, monkeypat
     message = stage.store(people(12))
     for number in range(20):
         for lost in (True, False, True)[: number % 4]:
-            with commit_that_fails(monkeypatch, lost=lost), pytest.raises(Away):
-                stage.sender.lanes and setattr(
-                    stage.sender.lanes[Backend.objects.get().pk], "uncertain", True
-                )
-                stage.step()
+            if Batch.objects.exists():
+                stage.clock.go_on(0.25)  # its permit has to be renewed
+                with commit_that_fails(monkeypatch, lost=lost), pytest.raises(Away):
+                    stage.step()
         stage.step()
         assert in_flight() == called(stage)
         stage.answer()

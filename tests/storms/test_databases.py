@@ -135,7 +135,8 @@ def test_deadlocks(storm: Storm, passed: Passed, status: str) -> None:
     """Of a worker that takes a batch (its rows are Q), or writes down how one ended (P)."""
     database, wanted = storm.database_server, size(2, 10)
     ended, ours = database.deadlocks(), 0
-    storm.work(DB_ROUTER_TEST_GATEWAY_SECONDS="0.3")
+    # so many rows of one call that a worker's statement about them can be met in its middle
+    storm.work(DB_ROUTER_TEST_GATEWAY_SECONDS="0.3", DB_ROUTER_TEST_CALL_SIZE="50")
 
     deadline = time.monotonic() + LATE
     while database.deadlocks() - ended - ours < wanted:
