@@ -19,7 +19,7 @@ from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import LONGEST_EXTERNAL_ID
 
 #: What makes a JSON list of a column, where there are no arrays.
-JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id)", "sqlite": "json_group_array(id)"}
+JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id ORDER BY id)", "sqlite": "json_group_array(id)"}
 #: Rows that one CASE names.
 CASES = 200
 

@@ -25,8 +25,8 @@ MOST = {
     "receive": {"postgresql": 1, "mysql": 2, "sqlite": 2},
     "ping to pong": {"postgresql": 10, "mysql": 17, "sqlite": 17},
     # the end of one batch and the beginning of the next
-    "batch": {"postgresql": 7, "mysql": 9, "sqlite": 10},
-    "failed batch": {"postgresql": 8, "mysql": 10, "sqlite": 11},
+    "batch": {"postgresql": 7, "mysql": 10, "sqlite": 10},
+    "failed batch": {"postgresql": 8, "mysql": 11, "sqlite": 11},
 }
 MOST_OF_A_BROADCAST = 4
 
