@@ -170,6 +170,23 @@ def test_senders_keep_a_rate_together(worker, monkeypatch, options, people, send
     assert all(len(gateway.calls) > 10 for gateway in stage.gateways)
 
 
+@pytest.mark.parametrize("senders", [1, 2])
+def test_senders_that_are_held_up_do_not_make_up_for_it(
+    worker, monkeypatch, options, people, senders
+):
+    """As on a busy machine: steps are now and then further apart."""
+    options["router.db.rate"] = "100/s"
+    stage = Stage(worker, monkeypatch, senders)
+    calls = Calls(stage)
+    stage.store(people(1500))
+    for number in range(200):
+        stage.step()
+        stage.answer(calls)
+        stage.clock.go_on(0.3 if number % 10 == 9 else 0.02)
+    assert len(calls.made) > 200
+    assert calls.most_in_a_second() <= 110 + 1
+
+
 def test_grants_of_a_sender_that_dies_are_lost_and_no_more(worker, monkeypatch, options, people):
     options["router.db.rate"] = "20/s"
     stage = Stage(worker, monkeypatch)
