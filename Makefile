@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-kannel test storms soak bench lint types migrations docs dist check clean
+.PHONY: demo demo-kannel test fuzz storms soak bench lint types migrations docs dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -18,6 +18,10 @@ demo-kannel: $(INSTALLED)
 # SQLite always; PostgreSQL, MariaDB, Redis and RabbitMQ where they answer, and always under CI.
 test: $(INSTALLED)
 	$(BIN)/python -m tests
+
+# About an hour of made-up input for whatever takes input from outside. Each run is another one.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long
 
 # Faults on servers of its own: PostgreSQL with Redis, MariaDB with RabbitMQ. About a quarter of
 # an hour; DB_ROUTER_STORMS=full takes the sizes that the documentation names.

@@ -14,7 +14,13 @@ from pathlib import Path
 from tests import servers
 
 ROOT = Path(__file__).parent.parent
-ON_EACH_DATABASE = ("tests/unit", "tests/integration", "tests/concurrency", "tests/faults")
+ON_EACH_DATABASE = (
+    "tests/unit",
+    "tests/integration",
+    "tests/fuzz",
+    "tests/concurrency",
+    "tests/faults",
+)
 #: They start workers and web servers of their own, on every database in turn.
 ONCE = ("tests/acceptance",)
 
