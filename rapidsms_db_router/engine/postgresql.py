@@ -306,13 +306,14 @@ def _instance(model: type[Model], values: Iterator[Any]) -> Any:
 
 
 def _columns(instance: Model, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return what an INSERT of an instance names, by column."""
+    """Return what an INSERT of an instance names, by column; a column that is not named is NULL."""
     columns: dict[str, Any] = {}
     database = connection()
     for field in instance._meta.local_concrete_fields:
         if not field.primary_key and field.column not in without:
             value = field.pre_save(instance, True)
-            columns[field.column] = field.get_db_prep_save(value, database)
+            if value is not None:
+                columns[field.column] = field.get_db_prep_save(value, database)
     return columns
 
 

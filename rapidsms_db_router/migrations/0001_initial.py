@@ -161,12 +161,12 @@ class Migration(migrations.Migration):
                 ("given_up", models.BooleanField(default=False, editable=False)),
                 ("undelivered", models.BigIntegerField(editable=False, null=True)),
                 ("claim_token", models.UUIDField(blank=True, editable=False, null=True)),
-                ("recover_at", models.DateTimeField(blank=True, db_index=True, null=True)),
+                ("recover_at", models.DateTimeField(blank=True, null=True)),
                 ("publishes", models.PositiveIntegerField(default=0)),
                 ("attempts", models.PositiveIntegerField(default=0)),
                 (
                     "dedup_key",
-                    models.CharField(editable=False, max_length=64, null=True, unique=True),
+                    models.CharField(editable=False, max_length=64, null=True),
                 ),
                 (
                     "in_response_to",
@@ -185,6 +185,17 @@ class Migration(migrations.Migration):
                     ("reprocess_message", "Can process an errored inbound message again"),
                     ("cancel_message", "Can cancel what is still to be sent of a message"),
                 ),
+                "indexes": [
+                    rapidsms_db_router.models.indexes.PartialIndex(
+                        fields=["recover_at"],
+                        name="message_to_recover",
+                        null="recover_at",
+                        present=True,
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("dedup_key",), name="one_message_a_dedup_key"),
+                ],
             },
         ),
         migrations.CreateModel(

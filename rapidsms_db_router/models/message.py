@@ -12,6 +12,7 @@ from rapidsms.models import Connection
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import status
+from rapidsms_db_router.models.indexes import PartialIndex
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -71,17 +72,25 @@ class Message(models.Model):
     claim_token = models.UUIDField(null=True, blank=True, editable=False)
     #: When recovery looks at the message; ``None`` once nothing is left to be done. For a claimed
     #: message the end of the claim's lease.
-    recover_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    recover_at = models.DateTimeField(null=True, blank=True)
     #: How often recovery has published this inbound message since a worker last claimed it.
     publishes = models.PositiveIntegerField(default=0)
     #: How often the apps were started on this inbound message.
     attempts = models.PositiveIntegerField(default=0)
     #: What a duplicate of this inbound message would have too; see :func:`dedup_key`.
-    dedup_key = models.CharField(max_length=64, null=True, editable=False, unique=True)  # noqa: DJ001
+    dedup_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001
 
     objects = MessageQuerySet.as_manager()
 
     class Meta:
+        constraints = (
+            # a unique field would have a second index on PostgreSQL, for LIKE
+            models.UniqueConstraint(fields=("dedup_key",), name="one_message_a_dedup_key"),
+        )
+        indexes = (
+            # without the finished messages, which are nearly all
+            PartialIndex(fields=("recover_at",), null="recover_at", name="message_to_recover"),
+        )
         permissions = (
             ("resend_message", "Can send errored transmissions again"),
             ("reprocess_message", "Can process an errored inbound message again"),

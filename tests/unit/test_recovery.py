@@ -60,7 +60,7 @@ def test_looking_reads_what_is_due_and_no_more(full_tables):
     explain = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}.get(connection.vendor)
     if explain is None:
         pytest.skip("plans are read on SQLite and PostgreSQL")
-    indexes = ("claimed_batch", "rapidsms_db_router_message_recover_at_")
+    indexes = ("claimed_batch", "message_to_recover")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
         for index, query in zip(indexes, looked_queries(), strict=False):
