@@ -30,7 +30,7 @@ LOCAL_ENGINES = {
     "rapidsms.contrib.messagetester.backend.MessageTesterBackend",
 }
 #: What a value of "router.db.rate" looks like, and how many seconds its unit has.
-RATE = re.compile(r"([1-9][0-9]*)/([smh])")
+RATE = re.compile(r"([1-9][0-9]{0,8})/([smh])")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -322,7 +322,7 @@ class DatabaseRouter(BlockingRouter):
             id_=dbm.pk,
             in_response_to=original
             and self.create_message_from_dbm(original, fetch_connections=fetch_connections),
-            fields=fields or dbm.fields,
+            fields=dbm.fields if fields is None else fields,
         )
         msg.dbm = dbm
         if dbm.direction == Direction.OUTGOING:

@@ -35,12 +35,12 @@ def receive_async(self: Task, message_id: int, fields: dict[str, Any] | None) ->
 
     :param message_id: primary key of a :class:`~rapidsms_db_router.models.Message`. If it is
         gone or already processed the task ends quietly.
-    :param fields: the message's ``fields``; those stored with it come first.
+    :param fields: not read: the message has its ``fields`` from where it is stored.
     """
     in_worker = _in_worker(self)
     router = routers.router() if in_worker else get_router()
     outbox = Outbox(lambda: router, hand_over if in_worker else None)
-    process_inbound(router, message_id, outbox, fields)
+    process_inbound(router, message_id, outbox)
 
 
 @shared_task(base=RouterTask, bind=True)

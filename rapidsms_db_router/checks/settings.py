@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.utils.module_loading import import_string
+from rapidsms.backends.base import BackendBase
 
 from rapidsms_db_router import conf
 
@@ -20,16 +20,24 @@ KANNEL_ENGINES = (
 )
 
 
+#: What every database's integers hold.
+LARGEST_INTEGER = 2**31 - 1
+#: A year, in seconds: no date is beyond what a database holds.
+LONGEST_TIME = 31_536_000
+#: Segments a second: of a higher rate a grant has no whole microsecond for one segment.
+HIGHEST_RATE = 10_000
+
+
 def _positive_integer(value: Any) -> bool:
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value <= LARGEST_INTEGER
 
 
 def _natural_number(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= LARGEST_INTEGER
 
 
 def _positive_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < float("inf")
+    return type(value) in (int, float) and 0 < value <= LONGEST_TIME
 
 
 def _truth(value: Any) -> bool:
@@ -41,7 +49,9 @@ def _name(value: Any) -> bool:
 
 
 def _rate(value: Any) -> bool:
-    return isinstance(value, str) and conf.RATE.fullmatch(value) is not None
+    if not isinstance(value, str) or (found := conf.RATE.fullmatch(value)) is None:
+        return False
+    return int(found[1]) <= HIGHEST_RATE * conf.UNITS[found[2]]
 
 
 def _crash_policy(value: Any) -> bool:
@@ -49,12 +59,15 @@ def _crash_policy(value: Any) -> bool:
 
 
 Kind = tuple[Callable[[Any], bool], str]
-POSITIVE_INTEGER: Kind = (_positive_integer, "a positive integer")
-NATURAL_NUMBER: Kind = (_natural_number, "an integer, 0 or more")
-POSITIVE_NUMBER: Kind = (_positive_number, "a number of seconds, more than 0")
+POSITIVE_INTEGER: Kind = (_positive_integer, "a positive integer, at most 2147483647")
+NATURAL_NUMBER: Kind = (_natural_number, "an integer from 0 to 2147483647")
+POSITIVE_NUMBER: Kind = (_positive_number, "a number of seconds, more than 0 and at most a year")
 TRUTH: Kind = (_truth, "True or False")
 NAME: Kind = (_name, "the name of a Celery queue")
-RATE: Kind = (_rate, "a number of SMS a second, minute or hour, such as '30/s' or '600/m'")
+RATE: Kind = (
+    _rate,
+    "a number of SMS a second, minute or hour, such as '30/s' or '600/m', at most '10000/s'",
+)
 CRASH_POLICY: Kind = (_crash_policy, f"{conf.RESEND!r} or {conf.ERROR!r}")
 
 SETTINGS: dict[str, tuple[str, Kind]] = {
@@ -100,7 +113,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         if not fits(value):
             found.append(
                 Error(
-                    f"{name} is {value!r}, which is not {kind}.",
+                    f"{name} is {_shown(value)}, which is not {kind}.",
                     hint=f"Set it to {kind}, or remove it for {conf.DEFAULTS[name]}.",
                     id=ID + id_,
                 )
@@ -118,65 +131,100 @@ def check_backends(**_: Any) -> list[CheckMessage]:
         A key that begins with ``router.db.`` is no option of the router.
     E012
         An option of the router has a value that is not of its kind.
+    E013
+        ``INSTALLED_BACKENDS`` is no dictionary of dictionaries with texts as keys.
     W013
         RapidSMS's Kannel backend is given several recipients in one call.
     """
+    backends = getattr(settings, "INSTALLED_BACKENDS", {})
+    if not isinstance(backends, Mapping):
+        # not shown: there may be a password in it
+        return [_ill_formed(f"INSTALLED_BACKENDS is a {type(backends).__name__}.")]
     found: list[CheckMessage] = []
-    for backend, options in conf.installed_backends():
-        found += _check_engine(backend, options.get("engine"))
-        if str(options.get("engine")) in KANNEL_ENGINES and _several_in_a_call(options):
+    for backend, options in backends.items():
+        named = f"INSTALLED_BACKENDS has a backend {_shown(backend)}"
+        if not isinstance(options, Mapping):
+            found.append(_ill_formed(f"{named} that is a {type(options).__name__}."))
+        elif not isinstance(backend, str):
+            found.append(_ill_formed(f"{named}, whose name is a {type(backend).__name__}."))
+        elif keys := [key for key in options if not isinstance(key, str)]:
             found.append(
-                Warning(
-                    f"Backend {backend!r} gives Kannel several recipients in one call. Kannel gives"
-                    " all their messages one id: if it is killed, all but the first are lost, and"
-                    " reports may be taken for each other's.",
-                    hint="Set its 'router.db.batch_size' to 1.",
-                    id=ID + "W013",
-                )
+                _ill_formed(f"{named} with {_shown(keys[0])} among the names of its options.")
             )
-        for key, value in options.items():
-            if not key.startswith("router.db."):
-                continue
-            if key not in BACKEND_OPTIONS:
-                found.append(
-                    Error(
-                        f"Backend {backend!r} sets {key!r}, which is no option of the router.",
-                        hint=_nearest(key, BACKEND_OPTIONS),
-                        id=ID + "E011",
-                    )
-                )
-            elif not BACKEND_OPTIONS[key][0](value):
-                kind = BACKEND_OPTIONS[key][1]
-                found.append(
-                    Error(
-                        f"Backend {backend!r} sets {key!r} to {value!r}, which is not {kind}.",
-                        hint=f"Set it to {kind}, or remove it.",
-                        id=ID + "E012",
-                    )
-                )
+        else:
+            found += _check_backend(backend, options)
     return found
 
 
+def _ill_formed(problem: str) -> CheckMessage:
+    return Error(
+        problem,
+        hint="Write INSTALLED_BACKENDS as {'name': {'ENGINE': 'dotted.path.to.Backend', ...}}.",
+        id=ID + "E013",
+    )
+
+
+def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    lower = {key.lower(): value for key, value in options.items()}
+    yield from _check_engine(backend, lower.get("engine"))
+    if str(lower.get("engine")) in KANNEL_ENGINES and _several_in_a_call(lower):
+        yield Warning(
+            f"Backend {backend!r} gives Kannel several recipients in one call. Kannel gives"
+            " all their messages one id: if it is killed, all but the first are lost, and"
+            " reports may be taken for each other's.",
+            hint="Set its 'router.db.batch_size' to 1.",
+            id=ID + "W013",
+        )
+    for key, value in options.items():  # a key that is there in several spellings, too
+        name = key.lower()
+        if not name.startswith("router.db."):
+            continue
+        if name not in BACKEND_OPTIONS:
+            yield Error(
+                f"Backend {backend!r} sets {name!r}, which is no option of the router.",
+                hint=_nearest(name, BACKEND_OPTIONS),
+                id=ID + "E011",
+            )
+        elif not BACKEND_OPTIONS[name][0](value):
+            kind = BACKEND_OPTIONS[name][1]
+            yield Error(
+                f"Backend {backend!r} sets {name!r} to {_shown(value)}, which is not {kind}.",
+                hint=f"Set it to {kind}, or remove it.",
+                id=ID + "E012",
+            )
+
+
 def _several_in_a_call(options: Mapping[str, Any]) -> bool:
-    return bool(options.get("router.db.batch_size", conf.call_size()) != 1)
+    default = getattr(settings, "DB_ROUTER_DEFAULT_BATCH_SIZE", None)
+    return bool(options.get("router.db.batch_size", default) != 1)
 
 
 def _check_engine(backend: str, engine: Any) -> Iterator[CheckMessage]:
-    if isinstance(engine, str):
-        try:
-            import_string(engine)
-            return
-        except ImportError as err:
-            problem = f"whose ENGINE {engine!r} cannot be imported: {err}"
-    elif engine is None:
+    problem = ""
+    if engine is None:
         problem = "without an ENGINE"
+    elif not isinstance(engine, str):
+        if not (isinstance(engine, type) and issubclass(engine, BackendBase)):
+            problem = f"whose ENGINE {_shown(engine)} is no dotted path, and no backend's class"
     else:
-        return
-    yield Error(
-        f"INSTALLED_BACKENDS has a backend {backend!r} {problem}.",
-        hint="Set ENGINE to the dotted path of a subclass of rapidsms.backends.base.BackendBase.",
-        id=ID + "E010",
-    )
+        try:
+            BackendBase.find(engine)
+        except Exception as err:  # in strangers' modules
+            problem = f"whose ENGINE {engine!r} cannot be imported: {err}"
+    if problem:
+        yield Error(
+            f"INSTALLED_BACKENDS has a backend {backend!r} {problem}.",
+            hint="Set ENGINE to the dotted path of a subclass of"
+            " rapidsms.backends.base.BackendBase.",
+            id=ID + "E010",
+        )
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # an integer of more than 4,300 digits, a class of the project's own
+        return f"a {type(value).__name__}"
 
 
 def _nearest(name: str, known: dict[str, Any]) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import time
+import zoneinfo
+from collections.abc import Iterator
 from typing import Any
 
 import django
@@ -17,6 +21,10 @@ from rapidsms_db_router.checks.settings import ID
 from rapidsms_db_router.db.connection import alias
 
 ROUTER = "rapidsms_db_router.DatabaseRouter"
+#: Packages that keep each tenant in a schema of its own.
+TENANT_PACKAGES = {"django_tenants", "tenant_schemas"}
+#: Days in which clocks are changed if they ever are.
+YEAR = 400
 
 
 @register(Tags.compatibility)
@@ -70,26 +78,28 @@ def check_database(**_: Any) -> list[CheckMessage]:
 
     W040
         SQLite lacks the options that let a web server and a worker both write.
+    E041
+        Dates are stored in a time zone whose clocks are changed, as for summer time.
+    E042
+        The app is among the ``TENANT_APPS`` of django-tenants.
     """
     connection = connections[alias()]
+    return [*_check_sqlite(connection), *_check_zone(connection), *_check_tenants(connection)]
+
+
+def _check_sqlite(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     try:
         alone = connection.vendor != "sqlite" or current_app.conf.task_always_eager
     except Exception:
         alone = True  # Celery cannot read its settings, as E030 says
-    if alone:
-        return []
-    missing = _missing_sqlite_options(connection)
-    if not missing:
-        return []
-    return [
-        Warning(
+    if not alone and (missing := _missing_sqlite_options(connection)):
+        yield Warning(
             "Web server and worker both write to SQLite, and one will see 'database is locked'"
             f" without {' and '.join(repr(option) for option in missing)} in its OPTIONS.",
             hint=f"Set DATABASES[{connection.alias!r}]['OPTIONS'] to {SQLITE_OPTIONS!r}; or use"
             " PostgreSQL or MariaDB.",
             id=ID + "W040",
         )
-    ]
 
 
 SQLITE_OPTIONS: dict[str, Any] = {"timeout": 20}
@@ -111,3 +121,45 @@ def _missing_sqlite_options(connection: BaseDatabaseWrapper) -> list[str]:
         if "journal_mode" not in str(options.get("init_command")).lower():
             missing.append("init_command")
     return missing
+
+
+def _check_zone(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    """Look for dates that are stored without their zone: an hour that comes twice has one name."""
+    if not settings.USE_TZ:
+        name, zone = "TIME_ZONE", settings.TIME_ZONE
+    elif connection.vendor != "postgresql":  # which stores the moment itself
+        name = f"DATABASES[{connection.alias!r}]['TIME_ZONE']"
+        zone = connection.settings_dict.get("TIME_ZONE") or "UTC"
+    else:
+        return
+    if _is_changed(zone):
+        yield Error(
+            f"USE_TZ is {settings.USE_TZ}, and {name} is {zone!r}, where clocks are changed. The"
+            " database holds dates without their zone, so that they are wrong by an hour then:"
+            " work that is under way counts as lost, and retries come an hour late.",
+            hint="Set USE_TZ = True without a TIME_ZONE in DATABASES; or set that time zone to one"
+            " without summer time, such as 'UTC'.",
+            id=ID + "E041",
+        )
+
+
+def _is_changed(name: str | None) -> bool:
+    """Return whether clocks are changed in a time zone; ``None`` is that of the machine."""
+    zone = None if name is None else zoneinfo.ZoneInfo(name)
+    start = time.time()
+    dates = (datetime.datetime.fromtimestamp(start + day * 86_400, zone) for day in range(YEAR))
+    return len({date.astimezone(zone).utcoffset() for date in dates}) > 1
+
+
+def _check_tenants(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    engine = str(connection.settings_dict.get("ENGINE"))
+    # both packages mean the same by it
+    names = [str(name).partition(".")[0] for name in getattr(settings, "TENANT_APPS", ())]
+    if engine.partition(".")[0] in TENANT_PACKAGES and "rapidsms_db_router" in names:
+        yield Error(
+            f"The database is {engine!r}, and TENANT_APPS has 'rapidsms_db_router': a worker would"
+            " find the messages of no tenant, or those of another one.",
+            hint="Have 'rapidsms' and 'rapidsms_db_router' in SHARED_APPS alone, or run each tenant"
+            " with settings, a database and workers of its own.",
+            id=ID + "E042",
+        )

@@ -10,7 +10,6 @@ import datetime
 import time
 
 from django.conf import settings
-from django.utils import timezone
 
 from rapidsms_db_router.db.connection import connection
 
@@ -38,8 +37,9 @@ def now() -> datetime.datetime:
     # a machine that was suspended has not counted
     if passed > TRUSTED_FOR or abs(time.time() - _wall - passed) > DRIFT:
         _epoch, _asked_at, _wall, passed = _ask(), time.monotonic(), time.time(), 0.0
-    moment = datetime.datetime.fromtimestamp(_epoch + passed, tz=datetime.timezone.utc)
-    return moment if settings.USE_TZ else timezone.make_naive(moment)
+    # a naive one is in TIME_ZONE, whatever an app has activated
+    zone = datetime.timezone.utc if settings.USE_TZ else None
+    return datetime.datetime.fromtimestamp(_epoch + passed, tz=zone)
 
 
 def _ask() -> float:

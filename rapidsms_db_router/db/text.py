@@ -11,6 +11,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 #: PostgreSQL cannot hold NUL, and no UTF-8 column can hold half a surrogate pair.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+#: What programs write where they have no id.
+NO_ID = re.compile(r"[\W_0]*(none|null|nil|undefined|nan|true|false|n/?a)?[\W_]*", re.IGNORECASE)
 #: More of an error than this helps nobody.
 LONGEST_ERROR = 10_000
 BEYOND_BMP = re.compile("[^\x00-\uffff]")
@@ -37,6 +39,16 @@ def describe(exc: BaseException) -> str:
     except Exception:
         said = "(no text)"
     return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
+
+
+def as_id(value: Any) -> str:
+    """Return the id that a gateway gave as a text.
+
+    :returns: an empty text for what names nothing: ``None``, ``0``, ``False``, blanks, punctuation,
+        and words such as ``"null"`` and ``"undefined"``.
+    """
+    text = clean_text("" if value is None or isinstance(value, bool) else value)
+    return "" if NO_ID.fullmatch(text) else text
 
 
 def storable(text: str) -> str:

@@ -20,6 +20,9 @@ from rapidsms_db_router.models.transmission import LONGEST_EXTERNAL_ID
 
 #: What makes a JSON list of a column, where there are no arrays.
 JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id ORDER BY id)", "sqlite": "json_group_array(id)"}
+#: What stands before a statement that makes such lists: MariaDB cuts them at its variable's length,
+#: and with a lenient ``sql_mode`` does so silently.
+LIST_PREFIXES = {"mysql": "SET STATEMENT group_concat_max_len = 4294967295 FOR "}
 #: Rows that one CASE names.
 CASES = 200
 
@@ -110,6 +113,10 @@ class Portable:
                 batch.save(force_insert=True)
         return [Recipient(row.pk, row.connection_id, row.connection.identity, 0) for row in rows]
 
+    def batches_prefix(self) -> str:
+        """Return what stands before a statement with the query of :meth:`batches_sql` in it."""
+        return LIST_PREFIXES.get(connection().vendor, "")
+
     def batches_sql(self, most: str, rows: str) -> str:
         """Return the query that cuts transmissions into batches.
 
@@ -182,9 +189,13 @@ class Portable:
         rows = Batch.objects.filter(pk__in=batches, claim_token__in=set(batches.values()))
         rows.update(recover_at=lease())
 
-    def recipients(self, ids: Sequence[int]) -> list[Recipient]:
-        """Return the transmissions of claimed batches that are Q, in no order."""
+    def recipients(self, ids: Sequence[int], backend_id: int) -> list[Recipient]:
+        """Return the transmissions of claimed batches that are Q, in no order.
+
+        :param backend_id: the backend of the batches; connections of others are left out.
+        """
         rows = Transmission.objects.filter(pk__in=ids, status=Status.QUEUED)
+        rows = rows.filter(connection__backend=backend_id)
         columns = rows.values_list("pk", "connection_id", "connection__identity", "attempts")
         return [Recipient(*row) for row in columns]
 

@@ -189,17 +189,21 @@ class PostgreSQL(Portable):
         )
         return {pk for (pk,) in held}
 
-    def recipients(self, ids: Sequence[int]) -> list[Recipient]:
+    def recipients(self, ids: Sequence[int], backend_id: int) -> list[Recipient]:
         """See :meth:`.Portable.recipients`."""
         # not joined: the plan of a join may read most connections for one batch
-        identity = f"SELECT identity FROM {table(Connection)} c WHERE c.id = connection_id"
+        identity = (
+            f"SELECT identity FROM {table(Connection)} c WHERE c.id = connection_id"
+            " AND c.backend_id = %(backend_id)s"
+        )
         named, values = _named(ids)
         found = rows_of(
             f"SELECT id, connection_id, ({identity}), attempts FROM {table(Transmission)}"
             f" WHERE {named} AND status = 'Q'",
             **values,
+            backend_id=backend_id,
         )
-        return [Recipient(*row) for row in found]
+        return [Recipient(*row) for row in found if row[2] is not None]
 
     def mark_processing(self, ids: Sequence[int]) -> set[int]:
         """See :meth:`.Portable.mark_processing`; one statement."""

@@ -69,16 +69,13 @@ class Processing:
         self.outbox.flush()
 
 
-def process_inbound(
-    router: Router, message_id: int, outbox: Outbox, fields: dict[str, Any] | None = None
-) -> None:
+def process_inbound(router: Router, message_id: int, outbox: Outbox) -> None:
     """Run the apps on a stored inbound message and store their replies; it ends R or E.
 
     Ends quietly if the message is gone, processed, or claimed by another.
 
     :param router: whose ``process_incoming`` does the work.
     :param outbox: where the replies go.
-    :param fields: used where the stored message has none.
     :raises django.db.Error: what the database has refused in passing; the message is released.
     """
     token = uuid.uuid4()
@@ -91,7 +88,7 @@ def process_inbound(
         return
     try:
         with renewed(message.pk, token):
-            _run_apps(router, message, Processing(message, token, outbox), fields)
+            _run_apps(router, message, Processing(message, token, outbox))
     except ClaimLost:
         logger.warning("claim_lost message=%s", message_id)
         return
@@ -104,10 +101,8 @@ def process_inbound(
     signals.tell(signals.message_processed, sender=Message, message=message)
 
 
-def _run_apps(
-    router: Router, message: Message, processing: Processing, fields: dict[str, Any] | None
-) -> None:
-    msg = router.create_message_from_dbm(message, message.fields or fields)
+def _run_apps(router: Router, message: Message, processing: Processing) -> None:
+    msg = router.create_message_from_dbm(message, message.fields)
     if not msg.connections:
         raise NoRecipients("no connection left: deleted before the apps could run")
     msg.processing = processing

@@ -32,7 +32,9 @@ def hold(batches: list[Batch], known: Iterable[Message]) -> list[HeldBatch]:
         engine().requeue_errored([pk for batch in errored for pk in batch.transmission_ids])
         Batch.objects.filter(pk__in=[batch.pk for batch in errored]).update(errored=False)
     ids = [pk for batch in batches for pk in batch.transmission_ids]
-    recipients = {row.id: row for row in engine().recipients(ids)} if ids else {}
+    # of those whose connection was moved to another backend recovery cuts another batch
+    found = engine().recipients(ids, batches[0].backend_id) if ids else []
+    recipients = {row.id: row for row in found}
     held = []
     for batch in batches:
         batch.message = messages[batch.message_id]
@@ -111,14 +113,16 @@ def isolate(message_id: int, backend: Backend, ids: Collection[int]) -> list[int
                 unclaimed = Batch.objects.filter(pk=batch.pk, claim_token=None)
                 if not unclaimed.update(transmission_ids=rest, whole=False):
                     continue
-                batch = _insert(message_id, backend, wanted, batch.errored)
+                batch = _insert(batch, wanted)
             isolated.append(batch.pk)
             if not named:
                 break
         rows = Transmission.objects.filter(message=message_id, pk__in=named)
         rows = rows.filter(status=Status.QUEUED, connection__backend=backend)
         if left := list(rows.order_by("pk").values_list("pk", flat=True)):
-            isolated.append(_insert(message_id, backend, left, False).pk)
+            loose = Batch(message_id=message_id, backend=backend)
+            loose.ready_at = max(loose.ready_at, outbound.get().not_before or loose.ready_at)
+            isolated.append(_insert(loose, left).pk)
     return isolated
 
 
@@ -128,7 +132,13 @@ def adopt(message_id: int, backend: Backend, ids: Collection[int]) -> None:
         isolate(message_id, backend, ids)
 
 
-def _insert(message_id: int, backend: Backend, ids: list[int], errored: bool) -> Batch:
+def _insert(like: Batch, ids: list[int]) -> Batch:
+    """Insert an unclaimed batch of these transmissions, no sooner ready than another batch."""
     return Batch.objects.create(
-        message_id=message_id, backend=backend, transmission_ids=ids, errored=errored
+        message_id=like.message_id,
+        backend_id=like.backend_id,
+        transmission_ids=ids,
+        position=like.position,
+        ready_at=like.ready_at,
+        errored=like.errored,
     )

@@ -77,8 +77,8 @@ def insert_batches(message: Message, *, size: int, sizes: Mapping[int, int]) -> 
     )
     of_message = f"SELECT COALESCE(m.not_before, m.date) FROM {table(Message)} m WHERE m.id = %s"
     sql = (
-        f"INSERT INTO {table(Batch)} (message_id, backend_id, transmission_ids, position, ready_at,"
-        " whole, errored)"
+        f"{engine().batches_prefix()}INSERT INTO {table(Batch)}"
+        " (message_id, backend_id, transmission_ids, position, ready_at, whole, errored)"
         f" SELECT %s, chosen.backend_id, chosen.ids, chosen.number, ({of_message}), FALSE, FALSE"
         f" FROM ({engine().batches_sql(most, rows)}) chosen"
         " ORDER BY chosen.number, chosen.backend_id"

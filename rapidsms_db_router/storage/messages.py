@@ -16,7 +16,7 @@ from rapidsms.models import Connection
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, connection
-from rapidsms_db_router.db.text import clean_json, clean_text, narrow_text
+from rapidsms_db_router.db.text import as_id, clean_json, clean_text, narrow_text
 from rapidsms_db_router.engine import Recipient, engine
 from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.models.lease import lease
@@ -70,8 +70,7 @@ def store(
     """
     found = connections if isinstance(connections, Iterator) else recipients(connections)
     stored_fields, lossy = clean_json(fields or {})
-    external_id = stored_fields.get("external_id")
-    external_id = "" if external_id is None else clean_text(external_id)
+    external_id = as_id(stored_fields.get("external_id"))
     message = Message(
         direction=direction,
         text=clean_text(text),

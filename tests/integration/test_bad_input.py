@@ -286,6 +286,30 @@ def test_without_an_external_id_people_may_repeat_themselves(person, calls):
     assert len(calls) == 2
 
 
+NO_IDS = (None, 0, 0.0, False, True, "", " ", "0", "000", "None", "null", " NULL\n", "undefined")
+NO_IDS += ("NaN", "nil", "n/a", "-", "[]", {}, "00000000-0000-0000-0000-000000000000")
+
+
+@pytest.mark.parametrize("external_id", NO_IDS)
+def test_what_names_nothing_is_no_id_so_that_people_may_repeat_themselves(
+    person, calls, external_id
+):
+    for _ in range(2):
+        msg = receive("ping", person, fields={"external_id": external_id})
+        assert msg.dbm.external_id == ""
+        assert msg.fields["external_id"] == external_id
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "external_id", [1, "007", "0-0-1", "none-1", "nullable", "\u0967", "AAAA==", " 1", "off"]
+)
+def test_what_names_something_is_an_id(person, calls, external_id):
+    for _ in range(2):
+        receive("ping", person, fields={"external_id": external_id})
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize(("hours", "stored"), [(23, 1), (25, 2)])
 def test_a_duplicate_comes_within_a_day(person, hours, stored):
     first = receive("ping", person, fields={"external_id": "abc"})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from celery import current_app
+from django.db import connection
+from rapidsms.models import Connection
 from rapidsms.router import receive, send
 
 from rapidsms_db_router import conf
@@ -33,6 +35,23 @@ def test_batches_are_cut_by_the_database_as_python_would_divide_them(
         firsts = [batch.transmission_ids[0] for batch in batches]
         assert [batch.position for batch in batches] == list(range(len(batches)))
         assert firsts == sorted(firsts)
+
+
+@pytest.mark.parametrize("mode", ["STRICT_TRANS_TABLES", ""])
+def test_no_variable_of_mariadb_cuts_the_list_of_a_batch(worker, people, mode):
+    if connection.vendor != "mysql":
+        pytest.skip("is about MariaDB's group_concat_max_len")
+    connections = people(50)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@SESSION.sql_mode")
+        before = cursor.fetchone()
+        cursor.execute("SET SESSION group_concat_max_len = 16, sql_mode = %s", [mode])
+    try:
+        message = stored(worker, Connection.objects.filter(backend=connections[0].backend))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION group_concat_max_len = DEFAULT, sql_mode = %s", before)
+    assert len(message.batches.get().transmission_ids) == 50
 
 
 @pytest.mark.parametrize(("call", "batch"), [(1, 20), (3, 18), (20, 20), (50, 50)])

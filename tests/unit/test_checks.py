@@ -9,6 +9,7 @@ import django
 import pytest
 from celery import Celery
 from django.core.checks import run_checks
+from django.db import connection
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from rapidsms.backends.base import BackendBase
 from rapidsms.router.blocking import BlockingRouter
@@ -43,7 +44,7 @@ def test_nothing_is_said_of_sound_settings(settings):
 @pytest.mark.parametrize(
     ("id_", "name", "wrong", "right"),
     [
-        ("E001", "DB_ROUTER_DEFAULT_BATCH_SIZE", (0, -1, "200", 1.5, True, None), (1, 5000)),
+        ("E001", "DB_ROUTER_DEFAULT_BATCH_SIZE", (0, -1, "200", 1.5, True, None, 2**31), (1, 5000)),
         ("E002", "DB_ROUTER_MAX_RETRIES", (-1, "5", 1.5, False, None), (0, 5)),
         (
             "E003",
@@ -51,7 +52,7 @@ def test_nothing_is_said_of_sound_settings(settings):
             (0, -1, "60", float("inf"), float("nan"), True),
             (0.5, 9),
         ),
-        ("E004", "DB_ROUTER_VISIBILITY_TIMEOUT", (0, -1, "600", float("inf"), None), (0.5, 600)),
+        ("E004", "DB_ROUTER_VISIBILITY_TIMEOUT", (0, -1, "600", 1e9, None), (0.5, 600)),
         ("E005", "DB_ROUTER_RECOVERY_INTERVAL", (0, -1, "60", float("nan"), None), (0.5, 60)),
         ("E006", "DB_ROUTER_ATOMIC_RECEIVE", (0, 1, "yes", None), (True, False)),
     ],
@@ -74,6 +75,11 @@ def test_a_setting_has_a_value_of_its_kind(settings, id_, name, wrong, right):
         {"ENGINE": "tests.service.backends.NoSuchBackend"},
         {"ENGINE": "no.such.module.Backend"},
         {"ENGINE": "nodots"},
+        {"ENGINE": ".."},
+        {"ENGINE": "tests.service.backends.calls"},
+        {"ENGINE": "rapidsms.apps.base.AppBase"},
+        {"ENGINE": 5},
+        {"ENGINE": BlockingRouter},
         {"ENGINE": None},
         {},
     ],
@@ -139,6 +145,8 @@ def test_e011_says_nothing_of_known_options_and_of_those_that_are_not_ours(setti
         ("router.db.rate", "1.5/s"),
         ("router.db.rate", "30 / s"),
         ("router.db.rate", "30/d"),
+        ("router.db.rate", "10001/s"),
+        ("router.db.rate", "36000001/h"),
         ("router.db.concurrency", 0),
         ("router.db.concurrency", "50"),
         ("router.db.concurrency", 1.5),
@@ -303,3 +311,79 @@ def test_w040_says_nothing_where_one_process_does_everything(sqlite, celery_sett
     celery_setting("task_always_eager", True)
     sqlite({})
     assert found() == {}
+
+
+@pytest.mark.parametrize("zone", ["Europe/Zurich", "America/Chicago", "Australia/Lord_Howe"])
+def test_e041_naive_dates_in_a_zone_whose_clocks_are_changed(settings, zone):
+    settings.USE_TZ, settings.TIME_ZONE = False, zone
+    message = found()["E041"]
+    assert repr(zone) in message.msg
+    assert "USE_TZ = True" in message.hint
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Africa/Nairobi", "Asia/Kathmandu"])
+def test_e041_says_nothing_of_a_zone_whose_clocks_are_not_changed(settings, zone):
+    settings.USE_TZ, settings.TIME_ZONE = False, zone
+    assert found() == {}
+
+
+def test_e041_says_nothing_of_aware_dates(settings):
+    settings.TIME_ZONE = "Europe/Zurich"
+    assert found() == {}
+
+
+def test_e041_a_database_with_a_time_zone_of_its_own(monkeypatch):
+    monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Europe/Zurich")
+    if connection.vendor == "postgresql":  # which stores the moment itself
+        assert found() == {}
+    else:
+        assert "DATABASES['default']['TIME_ZONE']" in found()["E041"].msg
+    monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Africa/Nairobi")
+    assert found() == {}
+
+
+@pytest.mark.parametrize("engine", ["django_tenants", "tenant_schemas"])
+@pytest.mark.parametrize(
+    "apps", [["rapidsms_db_router"], ["rapidsms_db_router.apps.RapidsmsDbRouterConfig"]]
+)
+def test_e042_tenants_in_schemas_of_their_own(settings, monkeypatch, engine, apps):
+    monkeypatch.setitem(connection.settings_dict, "ENGINE", f"{engine}.postgresql_backend")
+    assert found() == {}  # one set of tables, which all tenants share
+    settings.TENANT_APPS = ["rapidsms", *apps]
+    message = found()["E042"]
+    assert f"{engine}.postgresql_backend" in message.msg
+    assert "SHARED_APPS" in message.hint
+
+
+def test_e042_says_nothing_without_tenants(settings):
+    settings.TENANT_APPS = ["rapidsms_db_router"]
+    assert found() == {}
+
+
+@pytest.mark.parametrize("backends", [None, [], "phones", {"phones"}])
+def test_e013_installed_backends_is_no_dictionary(settings, backends):
+    settings.INSTALLED_BACKENDS = backends
+    message = found()["E013"]
+    assert f"INSTALLED_BACKENDS is a {type(backends).__name__}" in message.msg
+    assert "'ENGINE'" in message.hint
+
+
+@pytest.mark.parametrize(
+    ("backends", "named"),
+    [
+        ({"phones": None}, "'phones' that is a NoneType"),
+        ({"phones": [("ENGINE", RECORDING)]}, "'phones' that is a list"),
+        ({5: {"ENGINE": RECORDING}}, "5, whose name is a int"),
+        ({"phones": {"ENGINE": RECORDING, 7: "secret"}}, "'phones' with 7"),
+    ],
+)
+def test_e013_a_backend_is_a_dictionary_with_texts_as_keys(settings, backends, named):
+    settings.INSTALLED_BACKENDS = backends
+    message = found()["E013"]
+    assert named in message.msg
+    assert "secret" not in message.msg
+
+
+def test_e012_looks_at_every_spelling_of_an_option(settings):
+    settings.INSTALLED_BACKENDS = phones(**{"Router.DB.Rate": "fast", "router.db.rate": "30/s"})
+    assert "'fast'" in found()["E012"].msg

@@ -83,3 +83,10 @@ def test_now_is_aware_or_naive_as_django_has_it(settings, use_tz):
     settings.USE_TZ = use_tz
     assert timezone.is_aware(clock.now()) is use_tz
     assert abs(clock.now() - timezone.now()) < A_MOMENT
+
+
+def test_an_app_that_activates_a_time_zone_does_not_move_a_naive_clock(settings):
+    settings.USE_TZ = False
+    before = clock.now()
+    with timezone.override("Pacific/Kiritimati"):
+        assert abs(clock.now() - before) < A_MOMENT

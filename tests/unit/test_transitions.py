@@ -187,7 +187,7 @@ def test_what_has_a_date_leaves_e_when_it_is_claimed(statements, outbound, statu
 def test_only_q_is_to_be_called(statements, outbound, status):
     row = outbound(status, attempts=2)
     expected = [(row.pk, row.connection_id, row.connection.identity, 2)] if status == "Q" else []
-    assert statements.recipients([row.pk]) == expected
+    assert statements.recipients([row.pk], row.connection.backend_id) == expected
 
 
 # Claims of batches
