@@ -13,6 +13,8 @@ from django.http import QueryDict
 from rapidsms.backends.kannel import views
 from rapidsms.backends.kannel.forms import KannelForm
 
+from rapidsms_db_router.gateways.access import AccessMixin
+
 __all__ = ("DeliveryReportView", "KannelBackendView")
 
 #: Of what Kannel says no charset for.
@@ -39,13 +41,14 @@ class InboundForm(KannelForm):
         return data
 
 
-class KannelBackendView(views.KannelBackendView):
+class KannelBackendView(AccessMixin, views.KannelBackendView):
     """Takes what people text, as RapidSMS's view of this name does, and loses none of it.
 
     With ``message_id=%I`` in Kannel's ``get-url`` a message that Kannel posts again, since it did
     not hear the answer, is told from a new one. A text in another charset than UTF-8, such as
     Kannel's UTF-16BE for what the GSM alphabet does not have, is read in that charset; and an
-    empty text is a message, too.
+    empty text is a message, too. ``as_view()`` takes the arguments of
+    :class:`~rapidsms_db_router.gateways.access.AccessMixin`.
     """
 
     form_class = InboundForm
@@ -70,7 +73,7 @@ class KannelBackendView(views.KannelBackendView):
         return given
 
 
-class DeliveryReportView(views.DeliveryReportView):
+class DeliveryReportView(AccessMixin, views.DeliveryReportView):
     """Stores delivery reports, as RapidSMS's view of this name does; those without words, too.
 
     Some message centres say no more than that a message was delivered, so that Kannel has nothing
