@@ -13,6 +13,8 @@ from tests.acceptance.kannel import Kannel
 STORES = "store-type", "store-location", "dlr-spool"
 #: Nobody texts in.
 NO_WEB = "http://127.0.0.1:1/"
+#: Calls at once.
+AT_ONCE = 100
 
 
 class KannelInMemory(Kannel):
@@ -38,9 +40,10 @@ def at_kannel() -> Iterator[tuple[Setup, Kannel]]:
     try:
         box.start(NO_WEB)
         options = {
-            "ENGINE": "rapidsms.backends.kannel.KannelBackend",
+            "ENGINE": "rapidsms_db_router.gateways.kannel.KannelBackend",
             "sendsms_url": box.sendsms_url,
             "sendsms_params": kannel.SENDSMS_PARAMS,
+            "router.db.concurrency": AT_ONCE,
         }
         yield one_sms_a_call(written=False, more=options), box
     finally:

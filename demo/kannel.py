@@ -33,12 +33,7 @@ store-location = {folder}/store
 dlr-storage = spool
 dlr-spool = {folder}/reports
 
-group = smsc
-smsc = fake
-smsc-id = phones
-port = {phones}
-connect-allow-ip = 127.0.0.1
-
+{smsc}
 group = smsbox
 bearerbox-host = 127.0.0.1
 bearerbox-port = {smsbox}
@@ -53,13 +48,22 @@ group = sms-service
 keyword = default
 catch-all = true
 max-messages = 0
-get-url = "{web}?id=%p&text=%a&charset=%C&coding=%c&message_id=%I"
+get-url = "{web}?id=%p&text=%b&charset=%C&coding=%c&message_id=%I"
 
 group = sendsms-user
 username = {username}
 password = {password}
 max-messages = 10
 concatenation = true
+"""
+
+#: A message centre to which the phones connect.
+SMSC = """\
+group = smsc
+smsc = fake
+smsc-id = phones
+port = {phones}
+connect-allow-ip = 127.0.0.1
 """
 
 
@@ -82,16 +86,18 @@ def missing():
     return [program for program in PROGRAMS if find(program) is None]
 
 
-def configure(folder, ports, web):
+def configure(folder, ports, web, smsc=SMSC):
     """Lay out a folder for one Kannel; return the path of its configuration.
 
     :param web: the URL that takes what people text.
+    :param smsc: the group of its message centre.
     """
     for name in ("store", "reports"):
         (folder / name).mkdir(exist_ok=True)
     path = folder / "kannel.conf"
     known = ports._asdict() | SENDSMS_PARAMS | {"admin_password": ADMIN_PASSWORD}
-    path.write_text(CONFIGURATION.format(folder=folder, web=web, **known))
+    said = CONFIGURATION.format(folder=folder, web=web, smsc=smsc.format(**known), **known)
+    path.write_text(said)
     return path
 
 

@@ -90,12 +90,10 @@ INSTALLED_BACKENDS = {
         "router.db.batch_size": 50,
     },
     "kannel": {
-        "ENGINE": "rapidsms.backends.kannel.KannelBackend",
+        "ENGINE": "rapidsms_db_router.gateways.kannel.KannelBackend",
         "sendsms_url": os.environ.get("DEMO_SENDSMS_URL", "http://127.0.0.1:13013/cgi-bin/sendsms"),
         "sendsms_params": SENDSMS_PARAMS,
         "delivery_report_url": os.environ.get("DEMO_WEB_URL", "http://127.0.0.1:8000"),
-        "charset": "utf-8",
-        "router.db.batch_size": 1,  # of several in a call, Kannel's store keeps but the first
     },
     "message_tester": {
         "ENGINE": "rapidsms.backends.database.DatabaseBackend",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 DEFAULTS: dict[str, int | float] = {
     "DB_ROUTER_DEFAULT_BATCH_SIZE": 200,
@@ -29,6 +30,11 @@ LOCAL_ENGINES = {
     "rapidsms.backends.database.outgoing.DatabaseBackend",
     "rapidsms.contrib.messagetester.backend.MessageTesterBackend",
 }
+#: RapidSMS's engine for Kannel, by both of its names.
+KANNEL_ENGINES = (
+    "rapidsms.backends.kannel.KannelBackend",
+    "rapidsms.backends.kannel.outgoing.KannelBackend",
+)
 #: What a value of "router.db.rate" looks like, and how many seconds its unit has.
 RATE = re.compile(r"([1-9][0-9]{0,8})/([smh])")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -42,10 +48,15 @@ def call_size(backend_name: str | None = None) -> int:
     """Return how many recipients one call of a backend may carry at most.
 
     :param backend_name: a name in ``INSTALLED_BACKENDS`` whose ``"router.db.batch_size"``
-        comes before ``DB_ROUTER_DEFAULT_BATCH_SIZE``.
+        comes before ``DB_ROUTER_DEFAULT_BATCH_SIZE``. The ``max_recipients`` of its engine is
+        never exceeded.
     """
-    default = _get("DB_ROUTER_DEFAULT_BATCH_SIZE")
-    return int(backend_option(backend_name, "router.db.batch_size", default))
+    size = _get("DB_ROUTER_DEFAULT_BATCH_SIZE")
+    if backend_name is None:
+        return int(size)
+    size = int(backend_option(backend_name, "router.db.batch_size", size))
+    most = getattr(engine_class(backend_name), "max_recipients", None)
+    return size if most is None else min(size, int(most))
 
 
 def claim_size(backend_name: str | None = None) -> int:
@@ -123,6 +134,16 @@ def rate(backend_name: str | None) -> float | None:
     return None if found is None else int(found[1]) / UNITS[found[2]]
 
 
+def coding(backend_name: str | None) -> int | None:
+    """Return the coding that a backend uses for each text, as Kannel numbers it.
+
+    ``None`` if the text decides, as it does for all but RapidSMS's Kannel backend.
+    """
+    if str(backend_option(backend_name, "engine", "")) not in KANNEL_ENGINES:
+        return None
+    return 2 if str(backend_option(backend_name, "coding", 0)) == "2" else 0
+
+
 def queue(backend_name: str | None) -> str | None:
     """Return the Celery queue of a backend's tasks (``"router.db.queue"``), if it has its own."""
     name = backend_option(backend_name, "router.db.queue", None)
@@ -132,6 +153,17 @@ def queue(backend_name: str | None) -> str | None:
 def is_local(backend_name: str | None) -> bool:
     """Return whether a backend of RapidSMS's own only writes rows: no gateway is behind it."""
     return str(backend_option(backend_name, "engine", "")) in LOCAL_ENGINES
+
+
+def engine_class(backend_name: str | None) -> Any:
+    """Return the class of a backend; ``None`` if it cannot be imported."""
+    engine = backend_option(backend_name, "engine", None)
+    if not isinstance(engine, str):
+        return engine
+    try:
+        return import_string(engine)
+    except Exception:  # a message is stored all the same; the check E010 says what is wrong
+        return None
 
 
 def atomic_receive() -> bool:

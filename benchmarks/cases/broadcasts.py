@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.calls import busiest_second, most_at_once, rate
 from benchmarks.cases.case import Case, Figures, floor_calls, sent_rate
 from benchmarks.gateways import http_gateway
+from benchmarks.kannels import AT_ONCE as AT_ONCE_AT_KANNEL
 from benchmarks.kannels import at_kannel, no_kannel
 from benchmarks.setups import Setup, one_sms_a_call
 from benchmarks.sides import Side
@@ -88,7 +89,7 @@ def floor_over_http(engine: str, at_once: int) -> Any:
 
 
 def broadcast_to_kannel(side: Side, count: int) -> Figures:
-    """Send through RapidSMS's own backend; the database says how fast that was."""
+    """Send through our backend for Kannel; the database says how fast that was."""
     with at_kannel() as (setup, box), side.running(setup) as workers:
         before = side.newest()
         with workers.held():
@@ -102,7 +103,7 @@ def broadcast_to_kannel(side: Side, count: int) -> Figures:
 
 def floor_of_kannel(side: Side, count: int) -> Figures:
     with at_kannel() as (setup, _), side.told(setup):
-        return floor_calls(side, count, DEFAULT // 2)
+        return floor_calls(side, count, AT_ONCE_AT_KANNEL // 2)
 
 
 # A rate

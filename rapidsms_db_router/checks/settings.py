@@ -14,10 +14,7 @@ from rapidsms_db_router import conf
 
 #: What all ids begin with.
 ID = "rapidsms_db_router."
-KANNEL_ENGINES = (
-    "rapidsms.backends.kannel.KannelBackend",
-    "rapidsms.backends.kannel.outgoing.KannelBackend",
-)
+OUR_KANNEL_ENGINE = "rapidsms_db_router.gateways.kannel.KannelBackend"
 
 
 #: What every database's integers hold.
@@ -135,6 +132,14 @@ def check_backends(**_: Any) -> list[CheckMessage]:
         ``INSTALLED_BACKENDS`` is no dictionary of dictionaries with texts as keys.
     W013
         RapidSMS's Kannel backend is given several recipients in one call.
+    W014
+        RapidSMS's Kannel backend is used, which changes texts.
+    E014
+        An option of this app's Kannel backend has a value that is not of its kind.
+    E015
+        This app's Kannel backend is to have delivery reports, and no URL takes them.
+    W015
+        An option is set that this app's Kannel backend does not use.
     """
     backends = getattr(settings, "INSTALLED_BACKENDS", {})
     if not isinstance(backends, Mapping):
@@ -167,14 +172,12 @@ def _ill_formed(problem: str) -> CheckMessage:
 def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     lower = {key.lower(): value for key, value in options.items()}
     yield from _check_engine(backend, lower.get("engine"))
-    if str(lower.get("engine")) in KANNEL_ENGINES and _several_in_a_call(lower):
-        yield Warning(
-            f"Backend {backend!r} gives Kannel several recipients in one call. Kannel gives"
-            " all their messages one id: if it is killed, all but the first are lost, and"
-            " reports may be taken for each other's.",
-            hint="Set its 'router.db.batch_size' to 1.",
-            id=ID + "W013",
-        )
+    if str(lower.get("engine")) in conf.KANNEL_ENGINES:
+        yield from _check_kannel(backend, lower)
+    # this app's engines check their own options
+    check = getattr(conf.engine_class(backend), "check_options", None)
+    if check is not None:
+        yield from check(backend, lower)
     for key, value in options.items():  # a key that is there in several spellings, too
         name = key.lower()
         if not name.startswith("router.db."):
@@ -192,6 +195,24 @@ def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMe
                 hint=f"Set it to {kind}, or remove it.",
                 id=ID + "E012",
             )
+
+
+def _check_kannel(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """Say what is wrong with RapidSMS's engine for Kannel."""
+    if _several_in_a_call(options):
+        yield Warning(
+            f"Backend {backend!r} gives Kannel several recipients in one call. Kannel gives"
+            " all their messages one id: if it is killed, all but the first are lost, and"
+            " reports may be taken for each other's.",
+            hint="Set its 'router.db.batch_size' to 1.",
+            id=ID + "W013",
+        )
+    yield Warning(
+        f"Backend {backend!r} has the engine {options['engine']!r}, which changes texts: it drops"
+        " letters, or replaces them by '?', or sends plain texts in more SMS than they need.",
+        hint=f"Set its ENGINE to {OUR_KANNEL_ENGINE!r}.",
+        id=ID + "W014",
+    )
 
 
 def _several_in_a_call(options: Mapping[str, Any]) -> bool:

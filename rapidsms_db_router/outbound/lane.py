@@ -43,6 +43,7 @@ class Options:
     rate: float | None
     timeout: float
     concurrency: int
+    coding: int | None
 
     @classmethod
     def of(cls, name: str) -> Options:
@@ -56,7 +57,12 @@ class Options:
             rate=conf.rate(name),
             timeout=conf.timeout(name),
             concurrency=concurrency,
+            coding=conf.coding(name),
         )
+
+    def segments(self, message: Message) -> int:
+        """Return how many SMS segments a message takes for one recipient."""
+        return segments.count(message.text, self.coding)
 
 
 @dataclass
@@ -166,7 +172,7 @@ class Lane:
         """Return how many recipients one call may carry: no more than the rate allows a second."""
         if self.options.rate is None:
             return self.options.call_size
-        allowed = int(self.options.rate / segments.count(message.text))
+        allowed = int(self.options.rate / self.options.segments(message))
         return min(self.options.call_size, max(1, allowed))
 
     def demand(self) -> Demand:
@@ -182,7 +188,7 @@ class Lane:
         for batch in in_order(self.held) if self.options.rate else ():
             if not batch.waiting:
                 continue
-            each = segments.count(batch.message.text)
+            each = self.options.segments(batch.message)
             first = first or each * min(batch.waiting, self.call_size(batch.message))
             total += each * batch.waiting
         if self.options.rate and self.more:
@@ -266,7 +272,7 @@ class Lane:
                 turn.expired.append(batch.message)
                 batch.drop_pending()
             size = self.call_size(batch.message)
-            each = 1 if self.options.rate is None else segments.count(batch.message.text)
+            each = 1 if self.options.rate is None else self.options.segments(batch.message)
             while free > 0 and rows < MOST_ROWS and batch.waiting:
                 grant, fits = self.grant_at(moment), size
                 if self.options.rate is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from rapidsms_db_router.choices import Outcome
+from rapidsms_db_router.choices import Outcome, Status
 from rapidsms_db_router.db.connection import contained
+from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.reports.recording import record
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,9 @@ KANNEL_OUTCOMES = {
     8: Outcome.ACCEPTED,
     16: Outcome.REJECTED,
 }
+#: bearerbox reports this when it found no route. While a call is in flight its answer says so, too:
+#: the line is at fault then, and the sender decides what follows.
+NO_ROUTE = "NACK/no SMSC"
 
 
 def follow_kannel_report(instance: Any, created: bool, **_: Any) -> None:
@@ -31,6 +35,8 @@ def follow_kannel_report(instance: Any, created: bool, **_: Any) -> None:
         return
     try:
         with contained():
+            if instance.status_text == NO_ROUTE and not _was_accepted(instance):
+                return
             record(
                 outcome,
                 message_id=instance.message_id,
@@ -40,3 +46,10 @@ def follow_kannel_report(instance: Any, created: bool, **_: Any) -> None:
     except Exception as exc:
         logger.error("report_failed report=%s error=%s", instance.pk, type(exc).__name__)
         logger.debug("report_failed report=%s", instance.pk, exc_info=True)
+
+
+def _was_accepted(instance: Any) -> bool:
+    """Return whether the message had been accepted, so that no answer tells of the failure."""
+    rows = Transmission.objects.filter(connection__identity=instance.identity)
+    key = str(instance.message_id)
+    return key.isdigit() and rows.filter(message_id=key, status=Status.SENT).exists()

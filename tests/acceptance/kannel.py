@@ -28,9 +28,13 @@ def require() -> None:
 
 
 class Kannel:
-    """Bearerbox, smsbox and phones, in a temporary folder and on ports of their own."""
+    """Bearerbox, smsbox and phones, in a temporary folder and on ports of their own.
 
-    def __init__(self) -> None:
+    :param smsc: the group of its message centre; the phones are at the default one alone.
+    """
+
+    def __init__(self, smsc: str = kannel.SMSC) -> None:
+        self.smsc = smsc
         self.folder = Path(tempfile.mkdtemp(prefix="kannel-"))
         self.ports = kannel.Ports(*(free_port() for _ in kannel.Ports._fields))
         self.sendsms_url = f"http://127.0.0.1:{self.ports.sendsms}/cgi-bin/sendsms"
@@ -43,10 +47,18 @@ class Kannel:
 
         :param web: the URL that takes what people text.
         """
-        kannel.configure(self.folder, self.ports, web)
+        self.configure(web)
         self.start_bearerbox()
         self.start_smsbox()
-        self.start_phones()
+        if self.smsc == kannel.SMSC:
+            self.start_phones()
+
+    def configure(self, web: str) -> None:
+        """Write the configuration.
+
+        :param web: the URL that takes what people text.
+        """
+        kannel.configure(self.folder, self.ports, web, self.smsc)
 
     def start_bearerbox(self) -> None:
         bearerbox = self._start("bearerbox", self._box("bearerbox"))
@@ -71,7 +83,7 @@ class Kannel:
         process = self._start("phones", phones.command(self.ports.phones), stdin=phones.stdin)
         phones.started()
         self._phones.append(phones)
-        wait_for("the phones", lambda: process.runs() and self._phones_are_seen())
+        wait_for("the phones", lambda: process.runs() and self.is_online())
 
     def kill(self, name: str) -> None:
         """End a part at once: ``bearerbox``, with which the phones end, or ``smsbox``."""
@@ -86,6 +98,11 @@ class Kannel:
         shutil.rmtree(self.folder)
 
     # What it does, and what is known of it
+
+    def is_online(self) -> bool:
+        """Return whether its message centre is connected."""
+        status = self.status()
+        return status is not None and "online" in status.findtext("smscs/smsc/status", "")
 
     def text(self, phone: str, text: str) -> None:
         """Text from one phone."""
@@ -118,10 +135,6 @@ class Kannel:
                 return ElementTree.fromstring(answer.read())
         except OSError:
             return None
-
-    def _phones_are_seen(self) -> bool:
-        status = self.status()
-        return status is not None and "online" in status.findtext("smscs/smsc/status", "")
 
     def _box(self, name: str) -> list[str]:
         return [str(kannel.find(name)), str(self.folder / "kannel.conf")]

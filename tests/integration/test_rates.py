@@ -84,6 +84,15 @@ def test_a_rate_counts_segments(stage, options, people, calls, text, count):
     assert calls.moments == pytest.approx([0, count, 2 * count], abs=0.3)
 
 
+def test_a_rate_counts_the_segments_of_the_coding_that_is_used(stage, options, people, calls):
+    """RapidSMS's Kannel backend has one coding for all texts."""
+    options |= {"ENGINE": "rapidsms.backends.kannel.KannelBackend", "coding": 2}
+    options["router.db.rate"] = "1/s"
+    stage.store(people(3), "x" * 160)
+    stage.play(calls, seconds=10)
+    assert calls.moments == pytest.approx([0, 3, 6], abs=0.3)
+
+
 def test_a_call_is_no_larger_than_a_second_of_the_rate(stage, options, people, calls):
     options |= {"router.db.batch_size": 200, "router.db.rate": "20/s"}
     stage.store(people(50))

@@ -16,8 +16,9 @@ from rapidsms.router.blocking import BlockingRouter
 
 from rapidsms_db_router import DatabaseRouter, conf
 from rapidsms_db_router.checks import celery, surroundings
-from rapidsms_db_router.checks.settings import BACKEND_OPTIONS, ID, KANNEL_ENGINES
+from rapidsms_db_router.checks.settings import BACKEND_OPTIONS, ID, OUR_KANNEL_ENGINE
 from rapidsms_db_router.checks.surroundings import ROUTER, SQLITE_OPTIONS
+from rapidsms_db_router.conf import KANNEL_ENGINES
 
 RECORDING = "tests.service.backends.RecordingBackend"
 
@@ -187,10 +188,90 @@ def test_w013_kannel_is_given_several_recipients_in_one_call(settings, engine, o
 @pytest.mark.parametrize("engine", KANNEL_ENGINES)
 def test_w013_says_nothing_of_one_recipient_a_call(settings, engine):
     settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine, "router.db.batch_size": 1}}
-    assert found() == {}
+    assert set(found()) == {"W014"}
     settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine}}
     settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 1
+    assert set(found()) == {"W014"}
+
+
+@pytest.mark.parametrize("engine", KANNEL_ENGINES)
+def test_w014_an_engine_that_changes_texts_has_another_in_its_place(settings, engine):
+    settings.INSTALLED_BACKENDS = {"kannel": {"ENGINE": engine, "router.db.batch_size": 1}}
+    message = found()["W014"]
+    assert repr(engine) in message.msg
+    assert repr(OUR_KANNEL_ENGINE) in message.hint
+
+
+@pytest.fixture
+def ours(settings):
+    """The options of a Kannel backend of this app with which nothing is wrong."""
+    options = {
+        "ENGINE": OUR_KANNEL_ENGINE,
+        "sendsms_url": "https://kannel.example.org:13013/cgi-bin/sendsms",
+        "sendsms_params": {"username": "rapidsms", "password": "secret", "from": "100"},
+        "delivery_report_url": "http://127.0.0.1:8000",
+        "max_parts": 3,
+    }
+    settings.INSTALLED_BACKENDS = {"kannel": options}
+    return options
+
+
+def test_our_kannel_engine_needs_nothing_more(ours):
     assert found() == {}
+    for key in list(ours)[1:]:
+        del ours[key]
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("sendsms_url", ""),
+        ("sendsms_url", None),
+        ("sendsms_url", "127.0.0.1:13013/cgi-bin/sendsms"),
+        ("sendsms_url", "ftp://127.0.0.1/"),
+        ("sendsms_url", "http:///cgi-bin/sendsms"),
+        ("sendsms_url", "http://127.0.0.1:99999/"),
+        ("sendsms_url", "http://127.0.0.1:x/"),
+        ("sendsms_url", "http://127.0.0.1/cgi bin"),
+        ("delivery_report_url", "example.org"),
+        ("delivery_report_url", True),
+        ("max_parts", 0),
+        ("max_parts", 256),
+        ("max_parts", "10"),
+        ("max_parts", True),
+    ],
+)
+def test_e014_an_option_of_our_kannel_engine_has_a_value_of_its_kind(ours, option, value):
+    ours[option] = value
+    message = found()["E014"]
+    assert "'kannel'" in message.msg
+    assert repr(option) in message.msg
+    assert repr(value) in message.msg
+
+
+def test_e014_shows_no_password(ours):
+    ours["sendsms_params"] = [("password", "hidden")]
+    message = found()["E014"]
+    assert "'sendsms_params'" in message.msg
+    assert "list" in message.msg
+    assert "hidden" not in message.msg
+
+
+def test_e015_reports_need_a_url(ours, settings):
+    settings.ROOT_URLCONF = "django.contrib.auth.urls"
+    assert set(found()) == {"E015"}
+    del ours["delivery_report_url"]
+    assert found() == {}
+
+
+@pytest.mark.parametrize("option", ["charset", "coding", "encode_errors"])
+def test_w015_the_text_decides_about_the_coding(ours, option):
+    ours[option] = "utf-8"
+    assert option in found()["W015"].msg
+    del ours[option]
+    ours["sendsms_params"]["coding"] = 2
+    assert "sendsms_params['coding']" in found()["W015"].msg
 
 
 @pytest.mark.parametrize(

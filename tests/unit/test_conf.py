@@ -69,6 +69,47 @@ def test_a_batch_holds_whole_calls(setting, option, size):
         assert conf.claim_size("phones") == size
 
 
+KANNEL = "rapidsms_db_router.gateways.kannel.KannelBackend"
+
+
+class OneByOne:
+    """An engine that takes one recipient a call."""
+
+    max_recipients = 1
+
+
+@pytest.mark.parametrize("engine", [KANNEL, OneByOne, f"{__name__}.OneByOne"])
+@pytest.mark.parametrize("options", [{}, {"router.db.batch_size": 50}])
+def test_an_engine_says_how_many_recipients_a_call_may_have(engine, options):
+    with override_settings(INSTALLED_BACKENDS={"phones": {"ENGINE": engine, **options}}):
+        assert conf.call_size("phones") == 1
+        assert conf.claim_size("phones") == 200
+
+
+@pytest.mark.parametrize("engine", ["no.such.Engine", "nonsense", None, 7, f"{__name__}.NOTHING"])
+def test_an_engine_that_cannot_be_imported_says_nothing(engine):
+    with override_settings(INSTALLED_BACKENDS={"phones": {"ENGINE": engine}}):
+        assert conf.call_size("phones") == 200
+
+
+@pytest.mark.parametrize(
+    ("engine", "option", "coding"),
+    [
+        ("rapidsms.backends.kannel.KannelBackend", {"coding": 2}, 2),
+        ("rapidsms.backends.kannel.outgoing.KannelBackend", {"CODING": "2"}, 2),
+        ("rapidsms.backends.kannel.KannelBackend", {"coding": 0}, 0),
+        ("rapidsms.backends.kannel.KannelBackend", {"coding": None}, 0),
+        ("rapidsms.backends.kannel.KannelBackend", {}, 0),
+        (KANNEL, {"coding": 2}, None),
+        ("tests.service.backends.RecordingBackend", {"coding": 2}, None),
+    ],
+)
+def test_the_coding_is_that_of_rapidsms_kannel_backend_or_the_texts(engine, option, coding):
+    with override_settings(INSTALLED_BACKENDS={"phones": {"ENGINE": engine, **option}}):
+        assert conf.coding("phones") == coding
+        assert conf.coding("unknown") is None
+
+
 @pytest.mark.parametrize(
     ("read", "option", "value", "expected"),
     [

@@ -3,6 +3,7 @@
 import pytest
 
 from rapidsms_db_router.limits import segments
+from rapidsms_db_router.limits.segments import Coding
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,35 @@ from rapidsms_db_router.limits import segments
 )
 def test_count(text, count):
     assert segments.count(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "coding"),
+    [
+        ("", Coding.GSM),
+        ("Ñandú", Coding.UCS2),
+        ("Ñandu €{}", Coding.GSM),
+        ("Ω", Coding.GSM),
+        ("ω", Coding.UCS2),
+        ("ç", Coding.UCS2),
+        ("`", Coding.UCS2),
+        ("\t", Coding.UCS2),
+        ("\x1b", Coding.UCS2),
+        ("😀", Coding.UCS2),
+    ],
+)
+def test_the_text_decides_about_the_coding(text, coding):
+    assert segments.coding_of(text) is coding
+
+
+@pytest.mark.parametrize(
+    ("text", "coding", "count"),
+    [
+        ("a" * 160, Coding.UCS2, 3),
+        ("a" * 70, Coding.UCS2, 1),
+        ("ж" * 160, Coding.GSM, 1),
+        ("€" * 81, Coding.GSM, 2),
+    ],
+)
+def test_count_in_a_coding_that_is_used_whatever_the_text(text, coding, count):
+    assert segments.count(text, coding) == count

@@ -28,13 +28,10 @@ INSTALLED_BACKENDS = {
 }
 if "DB_ROUTER_TEST_SENDSMS_URL" in os.environ:
     INSTALLED_BACKENDS["kannel"] = {
-        "ENGINE": "rapidsms.backends.kannel.KannelBackend",
+        "ENGINE": "rapidsms_db_router.gateways.kannel.KannelBackend",
         "sendsms_url": os.environ["DB_ROUTER_TEST_SENDSMS_URL"],
         "sendsms_params": SENDSMS_PARAMS,
         "delivery_report_url": os.environ.get("DB_ROUTER_TEST_ADDRESS"),
-        "charset": "utf-8",
-        # one a call: Kannel gives all of a call one id, and stores only the first
-        "router.db.batch_size": 1,
         "router.db.max_retries": 10,
     }
 if "DB_ROUTER_TEST_RATE" in os.environ:
