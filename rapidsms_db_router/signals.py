@@ -18,6 +18,12 @@ a time. All others run in the thread that has made the change.
 ``transmissions_delivered``
     A gateway reported that some transmissions have arrived. As ``transmissions_sent``.
 
+``recovery_turn``
+    One worker of all has looked for lost work. It is sent once in each
+    ``DB_ROUTER_RECOVERY_INTERVAL``, for work that the workers of a project share. The next look of
+    the same worker waits for its receivers.
+    ``sender``: :class:`~rapidsms_db_router.models.RecoverySchedule`.
+
 One signal goes the other way: code that hears from a gateway sends it, and the router follows.
 
 ``delivery_report``
@@ -34,6 +40,7 @@ from django.dispatch import Signal
 __all__ = (
     "delivery_report",
     "message_processed",
+    "recovery_turn",
     "transmissions_delivered",
     "transmissions_errored",
     "transmissions_sent",
@@ -45,6 +52,7 @@ message_processed = Signal()
 transmissions_sent = Signal()
 transmissions_errored = Signal()
 transmissions_delivered = Signal()
+recovery_turn = Signal()
 delivery_report = Signal()
 
 

@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "rapidsms.contrib.handlers",
     "rapidsms.contrib.echo",
     "rapidsms_db_router",
+    "rapidsms_db_router.operations",
     "tests.service",
 ]
 SITE_ID = 1

@@ -151,6 +151,7 @@ class Migration(migrations.Migration):
                     models.CharField(choices=[("I", "Incoming"), ("O", "Outgoing")], max_length=1),
                 ),
                 ("text", models.TextField()),
+                ("segments", models.PositiveSmallIntegerField(default=1, editable=False)),
                 ("external_id", models.CharField(blank=True, max_length=1024)),
                 ("fields", models.JSONField(blank=True, default=dict)),
                 ("context", models.JSONField(blank=True, null=True)),

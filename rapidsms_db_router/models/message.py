@@ -45,6 +45,8 @@ class Message(models.Model):
     direction = models.CharField(max_length=1, choices=Direction.choices)
     #: What was said.
     text = models.TextField()
+    #: How many SMS segments the text takes.
+    segments = models.PositiveSmallIntegerField(default=1, editable=False)
     #: The gateway's own id of the message, cut to the column.
     external_id = models.CharField(max_length=1024, blank=True)
     #: The message this one answers. A reply outlives what it answers.

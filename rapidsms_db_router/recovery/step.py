@@ -10,7 +10,7 @@ from typing import Any
 from celery import bootsteps
 from django.db import connections
 
-from rapidsms_db_router import conf
+from rapidsms_db_router import conf, signals
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, RecoverySchedule
 from rapidsms_db_router.recovery.rescue import MOST, BrokerDown, next_ready, recover, ring
@@ -49,6 +49,7 @@ class RecoveryStep(bootsteps.StartStopStep):
                 if RecoverySchedule.objects.claim():
                     while recover().more and self._has_room():
                         pass
+                    signals.tell(signals.recovery_turn, sender=RecoverySchedule)
                 else:
                     ring()
                 pause = self._pause()

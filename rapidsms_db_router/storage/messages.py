@@ -18,6 +18,7 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, connection
 from rapidsms_db_router.db.text import as_id, clean_json, clean_text, narrow_text
 from rapidsms_db_router.engine import Recipient, engine
+from rapidsms_db_router.limits import segments
 from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.message import dedup_key
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 DEDUP_WINDOW = datetime.timedelta(days=1)
 #: Recipients named in one statement.
 CHUNK = 5000
+#: The largest number that the column holds.
+MOST_SEGMENTS = 32_767
 #: The width of the column.
 LONGEST_EXTERNAL_ID = 1024
 
@@ -78,6 +81,7 @@ def store(
         external_id=external_id[:LONGEST_EXTERNAL_ID],
         **columns,
     )
+    message.segments = min(segments.count(message.text), MOST_SEGMENTS)
     if direction == Direction.INCOMING:
         found = list(found)
         message.dedup_key = dedup_key(found, external_id, message.text)

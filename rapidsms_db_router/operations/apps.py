@@ -1,0 +1,21 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+from rapidsms_db_router import signals
+
+
+class OperationsConfig(AppConfig):
+    """Fills the tallies at each turn of recovery."""
+
+    name = "rapidsms_db_router.operations"
+    label = "rapidsms_db_router_operations"
+    verbose_name = "Operations"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from rapidsms_db_router.operations.tallies.filling import at_recovery
+
+        signals.recovery_turn.connect(at_recovery)

@@ -1,0 +1,252 @@
+"""What operators ask for, in numbers: the one source of pages, metrics, health and commands.
+
+What waits, and what is in flight, is read from the tables of unfinished work. All else is a sum of
+tallies, which are as old as recovery's last turn: a minute with default settings.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Count, Func, IntegerField, Min, Q, QuerySet, Sum
+from rapidsms.models import Backend
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.limits import circuit, operators
+from rapidsms_db_router.limits.circuit import Circuit
+from rapidsms_db_router.models import Batch, SlotLease
+from rapidsms_db_router.operations import histograms
+from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Span, Tally
+from rapidsms_db_router.operations.tallies.hours import HOUR, hour_of
+
+#: What is added up of tallies.
+SUMS = {"rows": Sum("transmissions"), "parts": Sum("segments")}
+
+
+class Length(Func):
+    """The number of elements of a JSON array."""
+
+    function = "JSON_LENGTH"
+    output_field = IntegerField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, **{**context, "function": "jsonb_array_length"})
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, **{**context, "function": "json_array_length"})
+
+
+@dataclass
+class Waiting:
+    """What of one backend waits to be sent."""
+
+    #: Transmissions that may be sent now.
+    ready: int = 0
+    #: Transmissions that may be sent later: a date was set, or they will be tried again.
+    later: int = 0
+    #: When the oldest message of those that may be sent now was stored.
+    since: datetime.datetime | None = None
+
+
+@dataclass
+class InFlight:
+    """The calls of one backend that all workers make now."""
+
+    calls: int = 0
+    #: Threads of calls that did not keep their deadline.
+    abandoned: int = 0
+    #: Worker processes that send to it.
+    senders: int = 0
+
+
+@dataclass
+class Flow:
+    """What became of the outbound transmissions of a period."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    segments: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def sent(self) -> int:
+        """How many the gateway accepted, delivered ones among them."""
+        return self.counts[Outcome.SENT] + self.counts[Outcome.DELIVERED]
+
+    @property
+    def delivered(self) -> int:
+        """How many were delivered."""
+        return self.counts[Outcome.DELIVERED]
+
+    @property
+    def failed(self) -> int:
+        """How many were given up."""
+        return self.counts[Outcome.FAILED]
+
+    @property
+    def waiting(self) -> int:
+        """How many are not sent yet."""
+        return self.counts[Outcome.WAITING]
+
+    @property
+    def delivery_rate(self) -> float | None:
+        """The share of those sent that was delivered; ``None`` without any delivery report."""
+        return self.delivered / self.sent if self.delivered else None
+
+
+@dataclass
+class BackendFigures:
+    """One backend, as the page of operations shows it."""
+
+    backend: Backend
+    #: In words: whether it works, and why not.
+    state: str
+    #: Whether operators have paused it.
+    is_paused: bool
+    #: Whether its circuit is open or half-open.
+    is_out_of_order: bool
+    waiting: Waiting
+    in_flight: InFlight
+    #: Calls that it may have at once.
+    concurrency: int
+    #: SMS segments a second that it may be given; ``None``: no limit.
+    rate: float | None
+    hour: Flow
+    day: Flow
+
+
+def backends() -> list[BackendFigures]:
+    """Return the figures of each backend that is installed or has work, by name."""
+    waits, flies, moment = waiting(), in_flight(), now()
+    hour = flow(moment - datetime.timedelta(hours=1))
+    day = flow(moment - datetime.timedelta(days=1))
+    names = {name for name, _ in conf.installed_backends()}
+    rows = Backend.objects.select_related("router_state").order_by("name")
+    found = []
+    for backend in rows:
+        if not (backend.name in names or backend.pk in waits or backend.name in day):
+            continue
+        state = operators.state_of(backend)
+        found.append(
+            BackendFigures(
+                backend=backend,
+                state=operators.describe(backend),
+                is_paused=state is not None and state.paused,
+                is_out_of_order=circuit.state_of(state, moment) is not Circuit.CLOSED,
+                waiting=waits.get(backend.pk, Waiting()),
+                in_flight=flies.get(backend.pk, InFlight()),
+                concurrency=conf.concurrency(backend.name),
+                rate=conf.rate(backend.name),
+                hour=hour.get(backend.name, Flow()),
+                day=day.get(backend.name, Flow()),
+            )
+        )
+    return found
+
+
+def waiting() -> dict[int, Waiting]:
+    """Return what waits to be sent, by the backend's primary key."""
+    ready = Q(ready_at__lte=now())
+    rows = Batch.objects.filter(claim_token=None).order_by().values("backend")
+    found = rows.annotate(
+        ready=Sum(Length("transmission_ids"), filter=ready),
+        all=Sum(Length("transmission_ids")),
+        since=Min("message__date", filter=ready),
+    )
+    return {
+        row["backend"]: Waiting(row["ready"] or 0, row["all"] - (row["ready"] or 0), row["since"])
+        for row in found
+    }
+
+
+def in_flight() -> dict[int, InFlight]:
+    """Return the calls that are made now, by the backend's primary key."""
+    leases = SlotLease.objects.filter(expires_at__gt=now()).order_by().values("backend")
+    found = leases.annotate(
+        calls=Sum("in_flight"), threads=Sum("abandoned"), senders=Count("sender", distinct=True)
+    )
+    return {row["backend"]: InFlight(row["calls"], row["threads"], row["senders"]) for row in found}
+
+
+def flow(since: datetime.datetime) -> dict[str, Flow]:
+    """Return what became of the outbound transmissions that were stored in whole hours.
+
+    :param since: the hour that this moment belongs to is the first.
+    :returns: by the backend's name.
+    """
+    found: dict[str, Flow] = defaultdict(Flow)
+    for row in _outbound(since).values("backend", "outcome").annotate(**SUMS).order_by():
+        each = found[row["backend"]]
+        each.counts[row["outcome"]] += row["rows"]
+        each.segments[row["outcome"]] += row["parts"]
+    return dict(found)
+
+
+@dataclass
+class HourFigures:
+    """One hour of a chart."""
+
+    start: datetime.datetime
+    flow: Flow = field(default_factory=Flow)
+    #: Inbound transmissions.
+    received: int = 0
+
+
+def hours(since: datetime.datetime, backend: str | None = None) -> list[HourFigures]:
+    """Return the hours since a moment, also those in which nothing was stored."""
+    first, moment = hour_of(since), now()
+    starts = [first + number * HOUR for number in range(int((moment - first) / HOUR) + 1)]
+    found = {start: HourFigures(start) for start in starts}
+    tallies = Tally.objects.filter(hour__start__gte=first)
+    if backend is not None:
+        tallies = tallies.filter(backend=backend)
+    groups = tallies.values("hour__start", "direction", "outcome").annotate(**SUMS).order_by()
+    for row in groups:
+        each = found.setdefault(row["hour__start"], HourFigures(row["hour__start"]))
+        if row["direction"] == Direction.OUTGOING:
+            each.flow.counts[row["outcome"]] += row["rows"]
+            each.flow.segments[row["outcome"]] += row["parts"]
+        else:
+            each.received += row["rows"]
+    return [found[start] for start in sorted(found)]
+
+
+@dataclass
+class Failures:
+    """Transmissions that failed with the same backend for the same reason."""
+
+    backend: str
+    direction: str
+    reason: str
+    transmissions: int
+
+
+def failures(since: datetime.datetime, backend: str | None = None) -> list[Failures]:
+    """Return what failed since a moment, by backend and reason, the most first."""
+    tallies = Tally.objects.filter(outcome=Outcome.FAILED, hour__start__gte=hour_of(since))
+    if backend is not None:
+        tallies = tallies.filter(backend=backend)
+    groups = tallies.values("backend", "direction", "reason").order_by()
+    found = groups.annotate(rows=Sum("transmissions")).order_by("-rows", "backend", "reason")
+    return [Failures(row["backend"], row["direction"], row["reason"], row["rows"]) for row in found]
+
+
+def latency(since: datetime.datetime, span: Span, backend: str | None = None) -> list[int]:
+    """Return how long transmissions took since a moment, as a histogram."""
+    found = Latency.objects.filter(span=span, hour__start__gte=hour_of(since))
+    if backend is not None:
+        found = found.filter(backend=backend)
+    return histograms.add(found.values_list("counts", flat=True))
+
+
+def tallied_at() -> datetime.datetime | None:
+    """Return when the newest hour was tallied last."""
+    newest = Hour.objects.exclude(tallied_at=None).order_by("-start")
+    return newest.values_list("tallied_at", flat=True).first()
+
+
+def _outbound(since: datetime.datetime) -> QuerySet[Tally]:
+    return Tally.objects.filter(direction=Direction.OUTGOING, hour__start__gte=hour_of(since))

@@ -1,0 +1,107 @@
+"""Tallies: how many transmissions of each hour have which outcome, and how long they took.
+
+A figure of any period is a sum of tallies, so that no page reads the transmissions themselves. An
+hour is a range of primary keys, so that no index of dates is needed.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+from rapidsms_db_router.choices import Direction
+
+#: The most characters of a reason.
+LONGEST_REASON = 80
+
+
+class Outcome(models.TextChoices):
+    """What has become of a transmission, as operators ask for it.
+
+    ========= =====================================================================
+    waiting   it is still to be processed or sent, or it will be tried again
+    received  the apps have run on it
+    sent      the gateway accepted it
+    delivered a delivery report said so
+    failed    it was given up; an inbound transmission: an app raised
+    ========= =====================================================================
+    """
+
+    WAITING = "waiting"
+    RECEIVED = "received"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class Span(models.TextChoices):
+    """What is timed.
+
+    ========= =====================================================================
+    answered  from the arrival of a text to the sending of its reply
+    sent      from the moment when a message may be sent until it is sent
+    delivered from the sending until the delivery
+    ========= =====================================================================
+    """
+
+    ANSWERED = "answered"
+    SENT = "sent"
+    DELIVERED = "delivered"
+
+
+class Hour(models.Model):
+    """An hour in which transmissions were stored, as a range of primary keys.
+
+    The range ends where that of the next hour begins.
+    """
+
+    #: When it begins.
+    start = models.DateTimeField(unique=True)
+    #: The primary key of its first transmission.
+    first_id = models.BigIntegerField()
+    #: When it was tallied last.
+    tallied_at = models.DateTimeField(null=True)
+    #: Whether nothing of it is expected to change any more: a report, or a message that waits.
+    is_final = models.BooleanField(default=False, db_index=True)
+    #: How long the last tally took, in seconds.
+    took = models.FloatField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%d %H:%M %Z}".rstrip()
+
+
+class Tally(models.Model):
+    """How many transmissions of one hour have the same backend, outcome and reason."""
+
+    #: The hour in which they were stored.
+    hour = models.ForeignKey(Hour, related_name="tallies", on_delete=models.CASCADE)
+    #: The backend's name.
+    backend = models.CharField(max_length=75)
+    #: Which way they go.
+    direction = models.CharField(max_length=1, choices=Direction.choices)
+    #: What has become of them.
+    outcome = models.CharField(max_length=9, choices=Outcome.choices)
+    #: Why they failed: an error without what differs from one recipient to the next.
+    reason = models.CharField(max_length=LONGEST_REASON, blank=True)
+    #: How many there are.
+    transmissions = models.PositiveBigIntegerField()
+    #: How many SMS segments they are.
+    segments = models.PositiveBigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.hour_id} {self.backend} {self.outcome}: {self.transmissions}"
+
+
+class Latency(models.Model):
+    """How long the transmissions of one hour and backend took, as a histogram."""
+
+    #: The hour in which they were stored.
+    hour = models.ForeignKey(Hour, related_name="latencies", on_delete=models.CASCADE)
+    #: The backend's name.
+    backend = models.CharField(max_length=75)
+    #: What was timed.
+    span = models.CharField(max_length=9, choices=Span.choices)
+    #: How many took no longer than each of :data:`.histograms.BOUNDS`; the last number: longer.
+    counts = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.hour_id} {self.backend} {self.span}"

@@ -1,0 +1,1 @@
+"""Filling the tallies, at recovery's turn."""

@@ -1,0 +1,91 @@
+"""Which hours there are: ranges of primary keys."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.db.models import Max
+from django.utils import timezone
+
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.operations.models import Hour
+
+#: Delivery reports are awaited for this long: until then an hour is tallied again.
+OPEN_FOR = datetime.timedelta(hours=72)
+HOUR = datetime.timedelta(hours=1)
+
+
+def hour_of(moment: datetime.datetime) -> datetime.datetime:
+    """Return the beginning of the hour that a moment belongs to; hours are those of UTC."""
+    if timezone.is_aware(moment):
+        moment = moment.astimezone(datetime.timezone.utc)
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def first_id_since(moment: datetime.datetime, low: int = 0) -> int | None:
+    """Return the primary key of the first transmission that was stored at a moment or later.
+
+    Some 24 look-ups by primary key, of however many rows: the later a transmission was stored, the
+    larger is its primary key.
+
+    :param low: a primary key that is known not to be beyond the answer.
+    :returns: ``None`` if there is none yet.
+    """
+    newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"]
+    if newest is None:
+        return None
+    found, high = None, newest
+    while low <= high:
+        middle = (low + high) // 2
+        row = _first(middle)
+        if row is not None and row[1] < moment:
+            low = row[0] + 1
+        else:
+            # a gap has no rows: what is behind it is as good an answer
+            found = row[0] if row is not None else found
+            high = middle - 1
+    return found
+
+
+def discover() -> None:
+    """Make the hours that have transmissions and are not known yet, up to now."""
+    newest = Hour.objects.order_by("-start").first()
+    position = hour_of(now() - OPEN_FOR) if newest is None else newest.start + HOUR
+    low = 0 if newest is None else newest.first_id
+    while position <= now() and (first_id := first_id_since(position, low)) is not None:
+        _, date = _first(first_id)  # type: ignore[misc]  # it is there
+        hour, _ = Hour.objects.get_or_create(start=hour_of(date), defaults={"first_id": first_id})
+        position, low = hour.start + HOUR, first_id
+
+
+def discover_older() -> Hour | None:
+    """Make the hour before the oldest that is known.
+
+    :returns: the hour; ``None`` if there is none, or no transmission is older.
+    """
+    oldest = Hour.objects.order_by("start").first()
+    if oldest is None:
+        return None
+    older = Transmission.objects.filter(pk__lt=oldest.first_id).order_by("-pk")
+    date = older.values_list("date", flat=True).first()
+    if date is None:
+        return None
+    # a date out of order: its hour is known already
+    start = min(hour_of(date), oldest.start - HOUR)
+    first_id = first_id_since(start)
+    if first_id is None or first_id >= oldest.first_id:
+        return None
+    hour, _ = Hour.objects.get_or_create(start=start, defaults={"first_id": first_id})
+    return hour
+
+
+def end_of(hour: Hour) -> int | None:
+    """Return the primary key before which an hour ends; ``None``: it is the newest."""
+    later = Hour.objects.filter(start__gt=hour.start).order_by("start")
+    return later.values_list("first_id", flat=True).first()
+
+
+def _first(since: int) -> tuple[int, datetime.datetime] | None:
+    rows = Transmission.objects.filter(pk__gte=since).order_by("pk")
+    return rows.values_list("pk", "date").first()

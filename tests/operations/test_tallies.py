@@ -1,0 +1,146 @@
+"""Tallies add up to what the tables hold, whatever the dates and the outcomes."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from typing import Any
+
+import pytest
+from rapidsms.models import Connection
+
+from rapidsms_db_router import signals
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models import Message, RecoverySchedule, Transmission
+from rapidsms_db_router.operations import figures, histograms
+from rapidsms_db_router.operations.models import Hour, Outcome, Span, Tally
+from rapidsms_db_router.operations.tallies import filling, hours
+from tests.acceptance.running import wait_for
+
+pytestmark = pytest.mark.django_db
+
+SECOND, HOUR = datetime.timedelta(seconds=1), datetime.timedelta(hours=1)
+
+
+def stored(
+    connection: Connection,
+    age: datetime.timedelta,
+    status: str = Status.SENT,
+    direction: str = Direction.OUTGOING,
+    original: Message | None = None,
+    **columns: Any,
+) -> Transmission:
+    """Store a transmission as if it were of some time ago."""
+    date = now() - age
+    message = Message.objects.create(
+        direction=direction, text="x", status=status, date=date, in_response_to=original, segments=2
+    )
+    return Transmission.objects.create(
+        message=message, connection=connection, status=status, date=date, **columns
+    )
+
+
+def fill_all() -> None:
+    """Give the tallies as many turns as they need."""
+    count = -1
+    while count != (count := Hour.objects.exclude(tallied_at=None).count()):
+        filling.fill()
+
+
+def totals() -> dict[str, int]:
+    found: dict[str, int] = {}
+    for tally in Tally.objects.all():
+        found[tally.outcome] = found.get(tally.outcome, 0) + tally.transmissions
+    return found
+
+
+def test_each_outcome_is_counted(person):
+    stored(person, SECOND, Status.QUEUED)
+    stored(person, SECOND, Status.PROCESSING)
+    stored(person, SECOND, Status.ERRORED, next_try=now())
+    stored(person, SECOND, Status.ERRORED, error="HTTPError: HTTP 403")
+    stored(person, SECOND, Status.SENT)
+    stored(person, SECOND, Status.DELIVERED)
+    stored(person, SECOND, Status.RECEIVED, Direction.INCOMING)
+    filling.fill()
+    assert totals() == {"waiting": 3, "failed": 1, "sent": 1, "delivered": 1, "received": 1}
+    flow = figures.flow(now() - HOUR)[person.backend.name]
+    assert (flow.sent, flow.delivered, flow.failed, flow.waiting) == (2, 1, 1, 3)
+    assert flow.segments[Outcome.DELIVERED] == 2
+
+
+def test_an_hour_that_is_not_over_is_counted_again(person):
+    row = stored(person, SECOND, Status.QUEUED)
+    filling.fill()
+    Transmission.objects.filter(pk=row.pk).update(status=Status.SENT)
+    wait_for("the hour to be counted again", lambda: filling.fill() and totals() == {"sent": 1})
+
+
+def test_every_transmission_is_in_one_hour(person):
+    chance = random.Random(1)
+    ages = sorted((chance.random() * 300 * HOUR for _ in range(200)), reverse=True)
+    for age in ages:
+        stored(person, age)
+    fill_all()
+    assert totals() == {"sent": 200}
+    starts = {hours.hour_of(row.date) for row in Transmission.objects.all()}
+    assert set(Hour.objects.values_list("start", flat=True)) == starts
+    for hour in Hour.objects.all():
+        counted = sum(hour.tallies.values_list("transmissions", flat=True))
+        of_hour = Transmission.objects.filter(date__gte=hour.start, date__lt=hour.start + HOUR)
+        assert counted == of_hour.count()
+
+
+def test_gaps_in_the_primary_keys_are_no_obstacle(person):
+    for hour in range(40, 0, -1):
+        stored(person, hour * HOUR)
+    kept = list(Transmission.objects.values_list("pk", flat=True))[::7]
+    Transmission.objects.exclude(pk__in=kept).delete()
+    fill_all()
+    assert totals() == {"sent": len(kept)}
+
+
+def test_an_hour_is_final_once_nothing_of_it_can_change(person):
+    stored(person, 90 * HOUR, Status.ERRORED, next_try=now() + 5 * HOUR)
+    stored(person, 80 * HOUR)
+    stored(person, SECOND)
+    fill_all()
+    is_final = Hour.objects.order_by("start").values_list("is_final", flat=True)
+    assert list(is_final) == [False, True, False]
+
+
+def test_latencies_are_counted_from_when_a_message_may_be_sent(person):
+    moment = now()
+    asked = stored(person, 100 * SECOND, Status.RECEIVED, Direction.INCOMING)
+    stored(
+        person, 99 * SECOND, original=asked.message, sent=asked.date + 4 * SECOND, delivered=moment
+    )
+    scheduled = stored(person, 90 * SECOND, sent=moment)
+    Message.objects.filter(pk=scheduled.message_id).update(not_before=moment - 25 * SECOND)
+    filling.fill()
+    since = moment - HOUR
+    answered = figures.latency(since, Span.ANSWERED)
+    assert answered[histograms.bucket(4)] == sum(answered) == 1
+    sent = figures.latency(since, Span.SENT)
+    assert sum(sent) == 2
+    assert sent[histograms.bucket(25)] == sent[histograms.bucket(3)] == 1
+    assert sum(figures.latency(since, Span.DELIVERED)) == 1
+
+
+def test_failures_are_grouped_by_reason(person):
+    for number in range(3):
+        stored(person, SECOND, Status.ERRORED, error=f"HTTPError: HTTP 403 for +2567720000{number}")
+    stored(person, SECOND, Status.ERRORED, error="expired")
+    filling.fill()
+    found = figures.failures(now() - HOUR)
+    assert [(each.reason, each.transmissions) for each in found] == [
+        ("HTTPError: HTTP 403 for …", 3),
+        ("expired", 1),
+    ]
+
+
+def test_a_turn_of_recovery_fills_the_tallies(person):
+    stored(person, SECOND)
+    signals.tell(signals.recovery_turn, sender=RecoverySchedule)
+    assert totals() == {"sent": 1}
