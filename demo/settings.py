@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "rapidsms.contrib.handlers",
     "rapidsms.contrib.httptester",
     "rapidsms_db_router",
+    "rapidsms_db_router.operations",
     "rapidsms.contrib.default",  # last: answers what nobody else has
 ]
 MIDDLEWARE = [

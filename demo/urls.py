@@ -12,6 +12,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="httptester-index")),
     path("accounts/", include("rapidsms.urls.login_logout")),
     path("admin/", admin.site.urls),
+    path("operations/", include("rapidsms_db_router.operations.urls")),
     path("httptester/", include("rapidsms.contrib.httptester.urls")),
     path("sms/", GenericHttpBackendView.as_view(backend_name="gateway", form_class=SmsForm)),
     path("kannel/", KannelBackendView.as_view(backend_name="kannel")),

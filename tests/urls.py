@@ -1,7 +1,7 @@
 """URLs of the tests: the admin, and the ways in for gateways."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from rapidsms.backends.http.views import GenericHttpBackendView
 
 from rapidsms_db_router.gateways.kannel.views import DeliveryReportView, KannelBackendView
@@ -11,7 +11,9 @@ gateway = GenericHttpBackendView.as_view(
 )
 
 urlpatterns = [
+    path("accounts/", include("rapidsms.urls.login_logout")),
     path("admin/", admin.site.urls),
+    path("operations/", include("rapidsms_db_router.operations.urls")),
     path("gateway/", gateway),
     path("kannel/", KannelBackendView.as_view(backend_name="phones")),
     path("kannel/report/", DeliveryReportView.as_view(), name="kannel-delivery-report"),

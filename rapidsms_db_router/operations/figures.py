@@ -52,6 +52,11 @@ class Waiting:
     #: When the oldest message of those that may be sent now was stored.
     since: datetime.datetime | None = None
 
+    @property
+    def all(self) -> int:
+        """How many transmissions there are."""
+        return self.ready + self.later
+
 
 @dataclass
 class InFlight:

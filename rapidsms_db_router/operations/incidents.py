@@ -1,0 +1,75 @@
+"""What an operator has to know first: each incident in one sentence."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+
+from rapidsms_db_router import conf
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models import RecoverySchedule
+from rapidsms_db_router.operations.figures import BackendFigures
+
+#: A backend that works and has messages that wait for longer than this is behind.
+BEHIND = datetime.timedelta(minutes=10)
+#: Recovery has its turn once in each interval; after this many intervals no worker is there.
+TURNS_MISSED = 4
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that needs a person."""
+
+    #: Stays the same for as long as the incident lasts.
+    code: str
+    sentence: str
+    #: The backend's name, if it is about one.
+    backend: str = ""
+
+
+def incidents(found: list[BackendFigures]) -> list[Incident]:
+    """Return the incidents of now, the worst first.
+
+    :param found: what :func:`.figures.backends` returned.
+    """
+    said = []
+    if (since := _no_worker_since()) is not None:
+        said.append(
+            Incident(
+                "no_worker",
+                _("No worker has been seen for %(time)s: nothing is processed or sent.")
+                % {"time": timesince(since, now())},
+            )
+        )
+    for each in found:
+        name = each.backend.name
+        if each.is_out_of_order:
+            words = {"backend": name, "state": each.state, "number": each.waiting.all}
+            sentence = _("%(backend)s is %(state)s. %(number)s SMS wait for it.") % words
+            said.append(Incident("out_of_order", sentence, name))
+        elif not each.is_paused and _is_behind(each):
+            words = {"backend": name, "number": each.waiting.ready}
+            sentence = _("%(backend)s is behind: %(number)s SMS wait, the oldest for %(time)s.") % {
+                **words,
+                "time": timesince(each.waiting.since, now()),
+            }
+            said.append(Incident("behind", sentence, name))
+    return said
+
+
+def _is_behind(each: BackendFigures) -> bool:
+    since = each.waiting.since
+    return since is not None and now() - since > BEHIND
+
+
+def _no_worker_since() -> datetime.datetime | None:
+    """Return when a worker was seen last, if that is long ago."""
+    schedule = RecoverySchedule.objects.first()
+    if schedule is None:
+        return None
+    interval = datetime.timedelta(seconds=conf.recovery_interval())
+    missed = now() - schedule.next_look
+    return schedule.next_look - interval if missed > interval * (TURNS_MISSED - 1) else None
