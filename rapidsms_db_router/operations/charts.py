@@ -81,10 +81,8 @@ def columns(
             if number := numbers[place]:
                 height = number * scale
                 y -= height
-                box = (LEFT + place * pitch, y, pitch * 0.85, height)
-                bars.append(
-                    Bar(*(round(each, 1) for each in box), name, title(place, name, number))
-                )
+                x, said = LEFT + place * pitch, title(place, name, number)
+                bars.append(Bar(x, y, pitch * 0.85, height, name, said))
     lines = [
         Line(foot - top * part * scale, number_format(int(top * part), force_grouping=True))
         for part in (0, 0.5, 1)

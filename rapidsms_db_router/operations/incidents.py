@@ -50,19 +50,16 @@ def incidents(found: list[BackendFigures]) -> list[Incident]:
             words = {"backend": name, "state": each.state, "number": each.waiting.all}
             sentence = _("%(backend)s is %(state)s. %(number)s SMS wait for it.") % words
             said.append(Incident("out_of_order", sentence, name))
-        elif not each.is_paused and _is_behind(each):
-            words = {"backend": name, "number": each.waiting.ready}
-            sentence = _("%(backend)s is behind: %(number)s SMS wait, the oldest for %(time)s.") % {
-                **words,
-                "time": timesince(each.waiting.since, now()),
-            }
-            said.append(Incident("behind", sentence, name))
+        elif each.waiting.since is not None and _is_behind(each, each.waiting.since):
+            time = timesince(each.waiting.since, now())
+            words = {"backend": name, "number": each.waiting.ready, "time": time}
+            sentence = _("%(backend)s is behind: %(number)s SMS wait, the oldest for %(time)s.")
+            said.append(Incident("behind", sentence % words, name))
     return said
 
 
-def _is_behind(each: BackendFigures) -> bool:
-    since = each.waiting.since
-    return since is not None and now() - since > BEHIND
+def _is_behind(each: BackendFigures, since: datetime.datetime) -> bool:
+    return not each.is_paused and now() - since > BEHIND
 
 
 def _no_worker_since() -> datetime.datetime | None:
