@@ -124,7 +124,7 @@ class BackendFigures:
 
 
 def backends() -> list[BackendFigures]:
-    """Return the figures of each backend that is installed or has work, by name."""
+    """Return the figures of each backend that is installed, or was ever called, by name."""
     waits, flies, moment = waiting(), in_flight(), now()
     hour = flow(moment - datetime.timedelta(hours=1))
     day = flow(moment - datetime.timedelta(days=1))
@@ -132,9 +132,10 @@ def backends() -> list[BackendFigures]:
     rows = Backend.objects.select_related("router_state").order_by("name")
     found = []
     for backend in rows:
-        if not (backend.name in names or backend.pk in waits or backend.name in day):
-            continue
         state = operators.state_of(backend)
+        has_work = backend.pk in waits or backend.name in day
+        if not (backend.name in names or has_work or state is not None):
+            continue
         found.append(
             BackendFigures(
                 backend=backend,
@@ -239,12 +240,13 @@ def failures(since: datetime.datetime, backend: str | None = None) -> list[Failu
     return [Failures(row["backend"], row["direction"], row["reason"], row["rows"]) for row in found]
 
 
-def latency(since: datetime.datetime, span: Span, backend: str | None = None) -> list[int]:
-    """Return how long transmissions took since a moment, as a histogram."""
-    found = Latency.objects.filter(span=span, hour__start__gte=hour_of(since))
-    if backend is not None:
-        found = found.filter(backend=backend)
-    return histograms.add(found.values_list("counts", flat=True))
+def latencies(since: datetime.datetime) -> dict[str, list[int]]:
+    """Return how long transmissions took since a moment: a histogram for each span."""
+    found: dict[str, list[list[int]]] = {span: [] for span in Span}
+    rows = Latency.objects.filter(hour__start__gte=hour_of(since))
+    for span, counts in rows.values_list("span", "counts"):
+        found[span].append(counts)
+    return {span: histograms.add(several) for span, several in found.items()}
 
 
 def tallied_at() -> datetime.datetime | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from enum import IntEnum
 
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -19,6 +20,14 @@ BEHIND = datetime.timedelta(minutes=10)
 TURNS_MISSED = 4
 
 
+class Severity(IntEnum):
+    """How bad it is; the exit status that monitoring plug-ins have for it."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+
+
 @dataclass(frozen=True)
 class Incident:
     """Something that needs a person."""
@@ -26,8 +35,14 @@ class Incident:
     #: Stays the same for as long as the incident lasts.
     code: str
     sentence: str
+    severity: Severity
     #: The backend's name, if it is about one.
     backend: str = ""
+
+
+def worst(found: list[Incident]) -> Severity:
+    """Return how bad the worst incident is."""
+    return max((incident.severity for incident in found), default=Severity.OK)
 
 
 def incidents(found: list[BackendFigures]) -> list[Incident]:
@@ -42,6 +57,7 @@ def incidents(found: list[BackendFigures]) -> list[Incident]:
                 "no_worker",
                 _("No worker has been seen for %(time)s: nothing is processed or sent.")
                 % {"time": timesince(since, now())},
+                Severity.CRITICAL,
             )
         )
     for each in found:
@@ -49,12 +65,12 @@ def incidents(found: list[BackendFigures]) -> list[Incident]:
         if each.is_out_of_order:
             words = {"backend": name, "state": each.state, "number": each.waiting.all}
             sentence = _("%(backend)s is %(state)s. %(number)s SMS wait for it.") % words
-            said.append(Incident("out_of_order", sentence, name))
+            said.append(Incident("out_of_order", sentence, Severity.CRITICAL, name))
         elif each.waiting.since is not None and _is_behind(each, each.waiting.since):
             time = timesince(each.waiting.since, now())
             words = {"backend": name, "number": each.waiting.ready, "time": time}
             sentence = _("%(backend)s is behind: %(number)s SMS wait, the oldest for %(time)s.")
-            said.append(Incident("behind", sentence % words, name))
+            said.append(Incident("behind", sentence % words, Severity.WARNING, name))
     return said
 
 

@@ -105,3 +105,19 @@ class Latency(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour_id} {self.backend} {self.span}"
+
+
+class Access(models.Model):
+    """No table: the permissions of the pages that belong to no table of their own."""
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = (
+            ("see_personal", "Can see numbers and texts"),
+            ("send", "Can write to people"),
+            ("export", "Can export what a list shows"),
+        )
+
+    def __str__(self) -> str:
+        return "access"

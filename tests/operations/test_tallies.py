@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 import random
-from typing import Any
 
 import pytest
-from rapidsms.models import Connection
 
 from rapidsms_db_router import signals
 from rapidsms_db_router.choices import Direction, Status
@@ -21,24 +19,6 @@ from tests.acceptance.running import wait_for
 pytestmark = pytest.mark.django_db
 
 SECOND, HOUR = datetime.timedelta(seconds=1), datetime.timedelta(hours=1)
-
-
-def stored(
-    connection: Connection,
-    age: datetime.timedelta,
-    status: str = Status.SENT,
-    direction: str = Direction.OUTGOING,
-    original: Message | None = None,
-    **columns: Any,
-) -> Transmission:
-    """Store a transmission as if it were of some time ago."""
-    date = now() - age
-    message = Message.objects.create(
-        direction=direction, text="x", status=status, date=date, in_response_to=original, segments=2
-    )
-    return Transmission.objects.create(
-        message=message, connection=connection, status=status, date=date, **columns
-    )
 
 
 def fill_all() -> None:
@@ -55,7 +35,7 @@ def totals() -> dict[str, int]:
     return found
 
 
-def test_each_outcome_is_counted(person):
+def test_each_outcome_is_counted(person, stored):
     stored(person, SECOND, Status.QUEUED)
     stored(person, SECOND, Status.PROCESSING)
     stored(person, SECOND, Status.ERRORED, next_try=now())
@@ -70,14 +50,14 @@ def test_each_outcome_is_counted(person):
     assert flow.segments[Outcome.DELIVERED] == 2
 
 
-def test_an_hour_that_is_not_over_is_counted_again(person):
+def test_an_hour_that_is_not_over_is_counted_again(person, stored):
     row = stored(person, SECOND, Status.QUEUED)
     filling.fill()
     Transmission.objects.filter(pk=row.pk).update(status=Status.SENT)
     wait_for("the hour to be counted again", lambda: filling.fill() and totals() == {"sent": 1})
 
 
-def test_every_transmission_is_in_one_hour(person):
+def test_every_transmission_is_in_one_hour(person, stored):
     chance = random.Random(1)
     ages = sorted((chance.random() * 300 * HOUR for _ in range(200)), reverse=True)
     for age in ages:
@@ -92,7 +72,7 @@ def test_every_transmission_is_in_one_hour(person):
         assert counted == of_hour.count()
 
 
-def test_gaps_in_the_primary_keys_are_no_obstacle(person):
+def test_gaps_in_the_primary_keys_are_no_obstacle(person, stored):
     for hour in range(40, 0, -1):
         stored(person, hour * HOUR)
     kept = list(Transmission.objects.values_list("pk", flat=True))[::7]
@@ -101,7 +81,7 @@ def test_gaps_in_the_primary_keys_are_no_obstacle(person):
     assert totals() == {"sent": len(kept)}
 
 
-def test_an_hour_is_final_once_nothing_of_it_can_change(person):
+def test_an_hour_is_final_once_nothing_of_it_can_change(person, stored):
     stored(person, 90 * HOUR, Status.ERRORED, next_try=now() + 5 * HOUR)
     stored(person, 80 * HOUR)
     stored(person, SECOND)
@@ -110,7 +90,7 @@ def test_an_hour_is_final_once_nothing_of_it_can_change(person):
     assert list(is_final) == [False, True, False]
 
 
-def test_latencies_are_counted_from_when_a_message_may_be_sent(person):
+def test_latencies_are_counted_from_when_a_message_may_be_sent(person, stored):
     moment = now()
     asked = stored(person, 100 * SECOND, Status.RECEIVED, Direction.INCOMING)
     stored(
@@ -120,15 +100,15 @@ def test_latencies_are_counted_from_when_a_message_may_be_sent(person):
     Message.objects.filter(pk=scheduled.message_id).update(not_before=moment - 25 * SECOND)
     filling.fill()
     since = moment - HOUR
-    answered = figures.latency(since, Span.ANSWERED)
+    answered = figures.latencies(since)[Span.ANSWERED]
     assert answered[histograms.bucket(4)] == sum(answered) == 1
-    sent = figures.latency(since, Span.SENT)
+    sent = figures.latencies(since)[Span.SENT]
     assert sum(sent) == 2
     assert sent[histograms.bucket(25)] == sent[histograms.bucket(3)] == 1
-    assert sum(figures.latency(since, Span.DELIVERED)) == 1
+    assert sum(figures.latencies(since)[Span.DELIVERED]) == 1
 
 
-def test_failures_are_grouped_by_reason(person):
+def test_failures_are_grouped_by_reason(person, stored):
     for number in range(3):
         stored(person, SECOND, Status.ERRORED, error=f"HTTPError: HTTP 403 for +2567720000{number}")
     stored(person, SECOND, Status.ERRORED, error="expired")
@@ -140,7 +120,7 @@ def test_failures_are_grouped_by_reason(person):
     ]
 
 
-def test_a_turn_of_recovery_fills_the_tallies(person):
+def test_a_turn_of_recovery_fills_the_tallies(person, stored):
     stored(person, SECOND)
     signals.tell(signals.recovery_turn, sender=RecoverySchedule)
     assert totals() == {"sent": 1}

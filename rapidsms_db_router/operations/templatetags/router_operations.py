@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import template
 from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.operations import people, words
+from rapidsms_db_router.operations.reasons import reason_of
 
 register = template.Library()
 
@@ -35,3 +42,55 @@ def number(value: int) -> str:
 def coordinate(value: float) -> str:
     """A number as SVG has it, whatever the language of the page."""
     return f"{value:.1f}"
+
+
+@register.filter
+def direction(row: Transmission) -> Any:
+    """Whether a transmission is from or to its number."""
+    return words.DIRECTIONS[row.message.direction]
+
+
+@register.filter
+def state(row: Transmission) -> Any:
+    """What has become of a transmission, in a word."""
+    return words.STATES[words.state_of(row)][0]
+
+
+@register.filter
+def state_class(row: Transmission) -> str:
+    """The class that gives the word its colour."""
+    return words.LABELS.get(words.state_of(row), "")
+
+
+@register.filter
+def identity(said: str, may_see: bool) -> str:
+    """A number; for others its last digits."""
+    return said if may_see else people.masked(said)
+
+
+@register.filter
+def number_of(row: Transmission, may_see: bool) -> str:
+    """The number of a transmission; for others its last digits."""
+    return identity(row.connection.identity, may_see)
+
+
+@register.filter
+def text_of(row: Transmission, may_see: bool) -> str:
+    """The text of a transmission; for others its length."""
+    text = row.message.text
+    return text if may_see else _("%(number)s characters") % {"number": len(text)}
+
+
+@register.filter
+def error_of(row: Transmission, may_see: bool) -> str:
+    """The error of a transmission; for others without whatever may be personal."""
+    return row.error if may_see else reason_of(row.error)
+
+
+@register.simple_tag(takes_context=True)
+def query(context: Any, **changed: Any) -> str:
+    """The parameters of the page with some of them changed."""
+    parameters = context["request"].GET.copy()
+    for name, value in changed.items():
+        parameters[name] = value
+    return str(parameters.urlencode())

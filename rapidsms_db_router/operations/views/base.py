@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin
+from django.http import HttpResponseRedirect
 from django.views.generic import TemplateView
 
 #: Who may see the pages: those who may see messages in the admin.
@@ -18,7 +19,7 @@ class OperatorsPage(LoginRequiredMixin, PermissionRequiredMixin, TemplateView):
     #: The entry of the pages' menu that is shown as the current one.
     menu = ""
 
-    def handle_no_permission(self) -> Any:
+    def handle_no_permission(self) -> HttpResponseRedirect:
         self.raise_exception = self.request.user.is_authenticated
         return super().handle_no_permission()
 

@@ -31,8 +31,9 @@ class OperationsView(OperatorsPage):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         found, moment = figures.backends(), now()
-        hours = figures.hours(moment - DAY)
-        days = _by_day(figures.hours(moment - DAYS * DAY))
+        all_hours = figures.hours(moment - DAYS * DAY)
+        hours = [each for each in all_hours if each.start > moment - DAY]
+        days = _by_day(all_hours)
         return super().get_context_data(
             incidents=incidents(found),
             backends=found,
@@ -40,7 +41,7 @@ class OperationsView(OperatorsPage):
             hour_chart=_chart(hours, "H:i"),
             days=days,
             day_chart=_chart(days, "j M"),
-            latencies=[_latency(span, moment) for span in Span],
+            latencies=_latencies(moment),
             tallied_at=figures.tallied_at(),
             moment=moment,
             **kwargs,
@@ -74,10 +75,11 @@ def _by_day(hours: list[HourFigures]) -> list[HourFigures]:
     return list(days.values())
 
 
-def _latency(span: Span, moment: datetime.datetime) -> dict[str, Any]:
-    """Return percentiles of the last hour and day."""
-    found = {}
-    for name, age in (("hour", DAY / 24), ("day", DAY)):
-        histogram = figures.latency(moment - age, span)
-        found[name] = [histograms.percentile(histogram, share) for share in PERCENTILES]
-    return {"span": span, **found}
+def _latencies(moment: datetime.datetime) -> list[dict[str, Any]]:
+    """Return percentiles of this hour with the one before, and of the last day."""
+    hour, day = (figures.latencies(moment - age) for age in (DAY / 24, DAY))
+    return [{"span": span, "hour": _told(hour[span]), "day": _told(day[span])} for span in Span]
+
+
+def _told(histogram: list[int]) -> list[float | None]:
+    return [histograms.percentile(histogram, share) for share in PERCENTILES]

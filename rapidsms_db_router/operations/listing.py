@@ -1,0 +1,105 @@
+"""Lists of transmissions, the newest first, that cost the same at any size of the table.
+
+A list is paged by primary key, and nothing is counted. A page looks through a bounded number of
+primary keys; if too few of them fit, the next page goes on where it has stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import Max, Q, QuerySet
+
+from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.operations import people
+from rapidsms_db_router.operations.words import STATES
+
+#: Rows of a page.
+ROWS = 50
+#: Primary keys that one page looks through.
+WINDOW = 200_000
+#: Messages whose texts are searched.
+TEXTS = 200_000
+#: Transmissions of one person, or with one text, that are found.
+MOST_FOUND = 10_000
+
+
+@dataclass
+class Page:
+    """Some transmissions, the newest first."""
+
+    rows: list[Transmission]
+    #: Before which primary key the next page begins; ``None``: it is the last.
+    before: int | None
+    #: Whether the page has stopped before it was full.
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a list shows."""
+
+    search: str = ""
+    backend: str = ""
+    direction: str = ""
+    state: str = ""
+
+    def condition(self) -> Q:
+        """Return what a transmission must be like, but for the search."""
+        condition = Q()
+        if self.backend:
+            condition &= Q(connection__backend__name=self.backend)
+        if self.direction:
+            condition &= Q(message__direction=self.direction)
+        if self.state:
+            condition &= STATES[self.state][1]
+        return condition
+
+
+def page(wanted: Wanted, before: int | None = None, rows: int = ROWS) -> Page:
+    """Return one page of a list.
+
+    :param before: the primary key before which it begins; ``None``: the newest.
+    """
+    found = Transmission.objects.select_related("message", "connection__backend")
+    found = found.select_related("connection__contact").order_by("-pk")
+    if wanted.search:
+        ids = sorted(searched(wanted.search), reverse=True)
+        ids = [pk for pk in ids if before is None or pk < before]
+        return _cut(found.filter(wanted.condition(), pk__in=ids), rows)
+    if before is None:
+        newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"]
+        before = (newest or 0) + 1
+    lowest = before - WINDOW
+    several = _cut(found.filter(wanted.condition(), pk__lt=before, pk__gte=lowest), rows)
+    if several.before is None and lowest > 0:
+        return Page(several.rows, lowest, stopped=True)
+    return several
+
+
+def searched(term: str) -> list[int]:
+    """Return the transmissions that an operator looks for: primary keys.
+
+    :param term: a number, part of a name, a gateway's id, or part of a text.
+    """
+    if connections := people.find(term):
+        # not sorted: the database would rather walk along the primary key for that
+        of_people = Transmission.objects.filter(connection__in=connections)
+        return list(of_people.values_list("pk", flat=True)[:MOST_FOUND])
+    with_id = list(
+        Transmission.objects.filter(external_id=term).values_list("pk", flat=True)[:ROWS]
+    )
+    if with_id:
+        return with_id
+    newest = Message.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    texts = Message.objects.filter(pk__gt=newest - TEXTS, text__icontains=term)
+    messages = list(texts.values_list("pk", flat=True)[:MOST_FOUND])
+    of_texts = Transmission.objects.filter(message__in=messages)
+    return list(of_texts.values_list("pk", flat=True)[:MOST_FOUND])
+
+
+def _cut(found: QuerySet[Transmission], rows: int) -> Page:
+    some = list(found[: rows + 1])
+    if len(some) <= rows:
+        return Page(some, None)
+    return Page(some[:rows], some[rows - 1].pk)

@@ -1,0 +1,44 @@
+"""Numbers: finding people by what an operator types, and hiding them from others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q
+from rapidsms.models import Connection
+
+#: Who may see numbers and texts.
+SEE = "rapidsms_db_router_operations.see_personal"
+#: Digits of a number that everybody may see.
+SHOWN = 3
+#: Digits by which a number can be looked for.
+FEWEST = 4
+#: Connections that a search looks at.
+MOST = 200
+
+
+def may_see(user: Any) -> bool:
+    """Return whether a user may see numbers and texts."""
+    return bool(user.has_perm(SEE))
+
+
+def masked(identity: str) -> str:
+    """Return a number of which no more than the last three digits can be read."""
+    return "…" + identity[-SHOWN:] if len(identity) > SHOWN else "…"
+
+
+def find(term: str) -> list[int]:
+    """Return the connections of those whom an operator looks for.
+
+    :param term: a number in any notation, its last digits, or part of a contact's name.
+    :returns: primary keys, some hundreds at the most.
+    """
+    digits = "".join(filter(str.isdigit, term))
+    names = Q(contact__name__icontains=term)
+    if len(digits) >= FEWEST and not any(map(str.isalpha, term)):
+        # as it was typed, then as a national number or its last digits
+        exact = Connection.objects.filter(identity__in={term, digits, f"+{digits}"})
+        if found := list(exact.values_list("pk", flat=True)[:MOST]):
+            return found
+        names = Q(identity__endswith=digits.lstrip("0") or digits)
+    return list(Connection.objects.filter(names).order_by("pk").values_list("pk", flat=True)[:MOST])

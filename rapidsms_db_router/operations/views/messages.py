@@ -1,0 +1,106 @@
+"""The list of messages, and one person's conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+from rapidsms.models import Backend, Connection
+from rapidsms.router import send
+
+from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.operations import listing, people
+from rapidsms_db_router.operations.listing import Wanted
+from rapidsms_db_router.operations.views.base import OperatorsPage
+from rapidsms_db_router.operations.words import DIRECTIONS, STATES
+
+#: Who may write to people.
+SEND = "rapidsms_db_router_operations.send"
+
+
+class MessagesView(OperatorsPage):
+    """What was texted and what was sent, the newest first."""
+
+    template_name = "rapidsms_db_router/operations/messages.html"
+    menu = "messages"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        asked = self.request.GET
+        backends = list(Backend.objects.order_by("name").values_list("name", flat=True))
+        may_see = people.may_see(self.request.user)
+        wanted = Wanted(
+            # who may not see numbers and texts cannot guess them by searching either
+            search=asked.get("search", "").strip() if may_see else "",
+            backend=_one_of(backends, asked.get("backend")),
+            direction=_one_of(DIRECTIONS, asked.get("direction")),
+            state=_one_of(STATES, asked.get("state")),
+        )
+        return super().get_context_data(
+            wanted=wanted,
+            page=listing.page(wanted, _primary_key(asked.get("before"))),
+            backends=backends,
+            states=[(word, label) for word, (label, _q) in STATES.items()],
+            directions=DIRECTIONS.items(),
+            may_see=may_see,
+            **kwargs,
+        )
+
+
+class ConversationView(OperatorsPage):
+    """What one person has texted and was sent, by all connections; and a box to answer."""
+
+    template_name = "rapidsms_db_router/operations/conversation.html"
+    menu = "messages"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        connection = _connection(kwargs["pk"])
+        contact = connection.contact
+        connections = list(contact.connection_set.all()) if contact else [connection]
+        of_person = Transmission.objects.filter(connection__in=connections)
+        before = _primary_key(self.request.GET.get("before"))
+        ids = sorted(of_person.values_list("pk", flat=True)[: listing.MOST_FOUND], reverse=True)
+        ids = [pk for pk in ids if before is None or pk < before]
+        shown = Transmission.objects.filter(pk__in=ids[: listing.ROWS]).order_by("-pk")
+        return super().get_context_data(
+            connection=connection,
+            contact=contact,
+            connections=connections,
+            rows=shown.select_related("message", "connection__backend"),
+            before=ids[listing.ROWS - 1] if len(ids) > listing.ROWS else None,
+            may_see=people.may_see(self.request.user),
+            may_send=self.request.user.has_perm(SEND),
+            **kwargs,
+        )
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Send an answer."""
+        if not request.user.has_perm(SEND):
+            return self.handle_no_permission()
+        text = request.POST.get("text", "").strip()
+        if text:
+            send(text, [_connection(pk)])
+            messages.success(request, _("The answer is stored, and will be sent."))
+        else:
+            messages.error(request, _("An answer needs a text."))
+        return redirect(request.path)
+
+
+def _connection(pk: int) -> Connection:
+    rows = Connection.objects.select_related("backend", "contact")
+    connection: Connection = get_object_or_404(rows, pk=pk)
+    return connection
+
+
+def _one_of(choices: Any, said: str | None) -> str:
+    """Return what was chosen, if it is a choice."""
+    return said if said is not None and said in choices else ""
+
+
+def _primary_key(said: str | None) -> int | None:
+    """Return a primary key from a parameter, if it is one that a column can hold."""
+    if said is None or not (said.isascii() and said.isdigit()):
+        return None
+    return min(int(said[:19]), 2**63 - 1)

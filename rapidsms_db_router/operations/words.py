@@ -1,0 +1,44 @@
+"""The words by which the pages name what has become of a transmission."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.models import Transmission
+
+#: By word: how it is shown, and which transmissions it names.
+STATES = {
+    "waiting": (_("Waiting"), Q(status=Status.QUEUED)),
+    "processing": (_("In flight"), Q(status=Status.PROCESSING)),
+    "retrying": (_("Retrying"), Q(status=Status.ERRORED, next_try__isnull=False)),
+    "sent": (_("Sent"), Q(status=Status.SENT)),
+    "delivered": (_("Delivered"), Q(status=Status.DELIVERED)),
+    "received": (_("Received"), Q(status=Status.RECEIVED)),
+    "failed": (_("Failed"), Q(status=Status.ERRORED, next_try=None)),
+}
+#: By word: the class that gives the label its colour.
+LABELS = {
+    "retrying": "label-warning",
+    "sent": "label-info",
+    "delivered": "label-success",
+    "received": "label-success",
+    "failed": "label-important",
+}
+DIRECTIONS: dict[str, Any] = {Direction.INCOMING: _("from"), Direction.OUTGOING: _("to")}
+
+
+def state_of(row: Transmission) -> str:
+    """Return the word for a transmission's status; a key of :data:`STATES`."""
+    if row.status == Status.ERRORED:
+        return "failed" if row.next_try is None else "retrying"
+    return {
+        Status.QUEUED: "waiting",
+        Status.PROCESSING: "processing",
+        Status.SENT: "sent",
+        Status.DELIVERED: "delivered",
+        Status.RECEIVED: "received",
+    }[Status(row.status)]

@@ -1,0 +1,59 @@
+"""Users of the pages, and transmissions as if they were of some time ago."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models import Message, Transmission
+
+
+@pytest.fixture
+def operator(db: None) -> Callable[..., Client]:
+    """A function that returns a browser in which a user with some permissions is logged in."""
+
+    def operator(*names: str) -> Client:
+        user = User.objects.create_user(f"user{User.objects.count()}")
+        codes = ["view_message", *names]
+        user.user_permissions.set(Permission.objects.filter(codename__in=codes))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return operator
+
+
+@pytest.fixture
+def stored(db: None) -> Callable[..., Transmission]:
+    """A function that stores a transmission as if it were of some time ago."""
+
+    def stored(
+        connection: Any,
+        age: datetime.timedelta = datetime.timedelta(seconds=1),
+        status: str = Status.SENT,
+        direction: str = Direction.OUTGOING,
+        original: Message | None = None,
+        text: str = "x",
+        **columns: Any,
+    ) -> Transmission:
+        date = now() - age
+        message = Message.objects.create(
+            direction=direction,
+            text=text,
+            status=status,
+            date=date,
+            in_response_to=original,
+            segments=2,
+        )
+        return Transmission.objects.create(
+            message=message, connection=connection, status=status, date=date, **columns
+        )
+
+    return stored
