@@ -1,14 +1,15 @@
 """URLs of the pages: ``path("operations/", include("rapidsms_db_router.operations.urls"))``."""
 
-from django.urls import path
+from django.urls import path, re_path
 
 from rapidsms_db_router.operations.views.health import LiveView, ReadyView
-from rapidsms_db_router.operations.views.messages import ConversationView, MessagesView
+from rapidsms_db_router.operations.views.messages import ConversationView, ExportView, MessagesView
 from rapidsms_db_router.operations.views.operations import OperationsView
 
 urlpatterns = [
     path("", OperationsView.as_view(), name="router-operations"),
     path("messages/", MessagesView.as_view(), name="router-messages"),
+    re_path(r"^messages\.(?P<format>csv|jsonl)$", ExportView.as_view(), name="router-export"),
     path("messages/of/<int:pk>/", ConversationView.as_view(), name="router-conversation"),
     path("health/live", LiveView.as_view(), name="router-live"),
     path("health/ready", ReadyView.as_view(), name="router-ready"),

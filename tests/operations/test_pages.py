@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
+import json
 
 import pytest
 from django.test import Client
@@ -151,3 +154,32 @@ def test_each_page_takes_a_bounded_number_of_queries(
 def test_health_is_told_without_logging_in():
     assert Client().get(reverse("router-live")).json() == {"status": "alive"}
     assert Client().get(reverse("router-ready")).json() == {"status": "ready"}
+
+
+def test_an_export_has_what_the_list_shows(operator, person, stored):
+    stored(person, text="=1+1", status=Status.ERRORED, error="=cmd()", next_try=now() + HOUR)
+    stored(person, text='hello, "you"\nthere', status=Status.ERRORED, error="no")
+    stored(person, text="sent")
+    client = operator("export", "see_personal")
+    page = reverse("router-export", args=["csv"])
+    answer = client.get(page, {"state": "failed"})
+    lines = list(csv.DictReader(io.StringIO(answer.getvalue().decode())))
+    assert [(line["text"], line["status"]) for line in lines] == [('hello, "you"\nthere', "Failed")]
+    lines = list(csv.DictReader(io.StringIO(client.get(page).getvalue().decode())))
+    assert len(lines) == 3
+    assert lines[2]["text"] == "'=1+1"
+    assert lines[2]["error"] == "'=cmd()"
+    assert lines[2]["number"] == person.identity
+    json_lines = client.get(reverse("router-export", args=["jsonl"]), {"search": "sent"})
+    assert [json.loads(line)["text"] for line in json_lines.getvalue().splitlines()] == ["sent"]
+
+
+def test_an_export_needs_its_permission_and_masks_what_the_reader_may_not_see(
+    operator, person, stored
+):
+    stored(person, text="secret")
+    page = reverse("router-export", args=["csv"])
+    assert operator("see_personal").get(page).status_code == 403
+    text = operator("export").get(page).getvalue().decode()
+    assert "secret" not in text
+    assert person.identity not in text

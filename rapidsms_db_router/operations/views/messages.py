@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from rapidsms.models import Backend, Connection
 from rapidsms.router import send
 
 from rapidsms_db_router.models import Transmission
-from rapidsms_db_router.operations import listing, people
+from rapidsms_db_router.operations import export, listing, people
 from rapidsms_db_router.operations.listing import Wanted
-from rapidsms_db_router.operations.views.base import OperatorsPage
+from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
 from rapidsms_db_router.operations.words import DIRECTIONS, STATES
 
-#: Who may write to people.
+#: The permissions to write to people, and to export what a list shows.
 SEND = "rapidsms_db_router_operations.send"
+EXPORT = "rapidsms_db_router_operations.export"
 
 
 class MessagesView(OperatorsPage):
@@ -28,25 +29,47 @@ class MessagesView(OperatorsPage):
     menu = "messages"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        asked = self.request.GET
         backends = list(Backend.objects.order_by("name").values_list("name", flat=True))
-        may_see = people.may_see(self.request.user)
-        wanted = Wanted(
-            # who may not see numbers and texts cannot guess them by searching either
-            search=asked.get("search", "").strip() if may_see else "",
-            backend=_one_of(backends, asked.get("backend")),
-            direction=_one_of(DIRECTIONS, asked.get("direction")),
-            state=_one_of(STATES, asked.get("state")),
-        )
+        wanted, may_see = wanted_by(self.request, backends)
         return super().get_context_data(
             wanted=wanted,
-            page=listing.page(wanted, _primary_key(asked.get("before"))),
+            page=listing.page(wanted, _primary_key(self.request.GET.get("before"))),
             backends=backends,
+            may_export=self.request.user.has_perm(EXPORT),
             states=[(word, label) for word, (label, _q) in STATES.items()],
             directions=DIRECTIONS.items(),
             may_see=may_see,
             **kwargs,
         )
+
+
+class ExportView(OperatorsPage):
+    """What the list of messages shows, as a file."""
+
+    permission_required = (VIEW, EXPORT)
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        backends = Backend.objects.values_list("name", flat=True)
+        wanted, may_see = wanted_by(request, list(backends))
+        mime, lines = export.FORMATS[kwargs["format"]]
+        answer = StreamingHttpResponse(
+            lines(export.rows(wanted, may_see=may_see)), content_type=mime
+        )
+        answer["Content-Disposition"] = f'attachment; filename="messages.{kwargs["format"]}"'
+        return answer
+
+
+def wanted_by(request: HttpRequest, backends: list[str]) -> tuple[Wanted, bool]:
+    """Return what a list is to show, and whether its reader may see numbers and texts."""
+    asked, may_see = request.GET, people.may_see(request.user)
+    wanted = Wanted(
+        # a reader who sees neither cannot guess them by a search
+        search=asked.get("search", "").strip() if may_see else "",
+        backend=_one_of(backends, asked.get("backend")),
+        direction=_one_of(DIRECTIONS, asked.get("direction")),
+        state=_one_of(STATES, asked.get("state")),
+    )
+    return wanted, may_see
 
 
 class ConversationView(OperatorsPage):

@@ -1,0 +1,116 @@
+"""What a list shows, as CSV or as JSON lines, streamed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Max
+
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.operations import people
+from rapidsms_db_router.operations.listing import Wanted, searched
+from rapidsms_db_router.operations.reasons import reason_of
+
+#: Primary keys that one statement looks through.
+CHUNK = 5000
+#: By the name of a column of the export: where it comes from.
+COLUMNS = {
+    "transmission": "pk",
+    "message": "message_id",
+    "reply_to": "message__in_response_to_id",
+    "date": "date",
+    "direction": "message__direction",
+    "backend": "connection__backend__name",
+    "number": "connection__identity",
+    "name": "connection__contact__name",
+    "text": "message__text",
+    "segments": "message__segments",
+    "status": "status",
+    "next_try": "next_try",
+    "error": "error",
+    "sent": "sent",
+    "delivered": "delivered",
+    "attempts": "attempts",
+    "gateway_id": "external_id",
+}
+#: What a spreadsheet takes for a formula.
+FORMULA = re.compile(r"[=+\-@\t\r]")
+PLAIN_NUMBER = re.compile(r"[+-]?\d+")
+
+Row = dict[str, Any]
+
+
+def rows(wanted: Wanted, *, may_see: bool) -> Iterator[Row]:
+    """Yield what a list shows, the newest first.
+
+    :param wanted: what the list shows.
+    :param may_see: whether numbers and texts are told; else they are masked.
+    """
+    for several in _chunks(wanted):
+        found = several.filter(wanted.condition()).order_by("-pk")
+        for values in found.values_list(*COLUMNS.values()):
+            row = dict(zip(COLUMNS, values, strict=True))
+            row["status"] = _word(row["status"], row["next_try"])
+            row["direction"] = Direction(row["direction"]).label
+            if not may_see:
+                row |= {"number": people.masked(row["number"]), "text": None, "name": None}
+                row["error"] = reason_of(row["error"])
+            yield row
+
+
+def as_csv(found: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of a CSV file; no cell of it is a formula."""
+    write = csv.writer(_Echo()).writerow
+    yield write(COLUMNS)
+    for row in found:
+        yield write([_cell(value) for value in row.values()])
+
+
+def as_json_lines(found: Iterable[Row]) -> Iterator[str]:
+    """Yield one JSON object for each row, in a line of its own."""
+    encode = json.JSONEncoder(default=DjangoJSONEncoder().default, ensure_ascii=False).encode
+    for row in found:
+        yield encode(row) + "\n"
+
+
+#: By format: the MIME type, and what makes the lines.
+FORMATS: dict[str, tuple[str, Callable[[Iterable[Row]], Iterator[str]]]] = {
+    "csv": ("text/csv; charset=utf-8", as_csv),
+    "jsonl": ("application/x-ndjson", as_json_lines),
+}
+
+
+class _Echo:
+    """A file whose ``write`` returns what is written."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _chunks(wanted: Wanted) -> Iterator[Any]:
+    if wanted.search:
+        ids = sorted(searched(wanted.search), reverse=True)
+        for start in range(0, len(ids), CHUNK):
+            yield Transmission.objects.filter(pk__in=ids[start : start + CHUNK])
+        return
+    newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    for end in range(newest, 0, -CHUNK):
+        yield Transmission.objects.filter(pk__gt=end - CHUNK, pk__lte=end)
+
+
+def _word(status: str, next_try: Any) -> str:
+    if status == Status.ERRORED:
+        return "Failed" if next_try is None else "Retrying"
+    return str(Status(status).label)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and FORMULA.match(value) and not PLAIN_NUMBER.fullmatch(value):
+        return "'" + value
+    return value.isoformat(" ", "seconds") if hasattr(value, "isoformat") else value
