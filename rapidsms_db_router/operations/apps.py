@@ -8,7 +8,7 @@ from rapidsms_db_router import signals
 
 
 class OperationsConfig(AppConfig):
-    """Fills the tallies at each turn of recovery."""
+    """Fills the tallies, and tells of incidents, at each turn of recovery."""
 
     name = "rapidsms_db_router.operations"
     label = "rapidsms_db_router_operations"
@@ -16,6 +16,8 @@ class OperationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router.operations.tallies.filling import at_recovery
+        from rapidsms_db_router.operations import alerts
+        from rapidsms_db_router.operations.tallies import filling
 
-        signals.recovery_turn.connect(at_recovery)
+        signals.recovery_turn.connect(alerts.at_recovery)
+        signals.recovery_turn.connect(filling.at_recovery)

@@ -107,6 +107,29 @@ class Latency(models.Model):
         return f"{self.hour_id} {self.backend} {self.span}"
 
 
+class Alert(models.Model):
+    """An incident that is going on, or that was told of and has ended: each is told once."""
+
+    #: What is wrong; see :mod:`.incidents`.
+    code = models.CharField(max_length=20)
+    #: The backend's name, if it is about one.
+    backend = models.CharField(max_length=75, blank=True)
+    #: The incident in one sentence, as it was when it began.
+    sentence = models.TextField()
+    #: When it was noticed.
+    since = models.DateTimeField()
+    #: When the managers were told.
+    told_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("code", "backend"), name="one_alert_an_incident"),
+        )
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 class Access(models.Model):
     """No table: the permissions of the pages that belong to no table of their own."""
 
