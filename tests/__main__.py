@@ -17,12 +17,13 @@ ROOT = Path(__file__).parent.parent
 ON_EACH_DATABASE = (
     "tests/unit",
     "tests/integration",
+    "tests/operations",
     "tests/fuzz",
     "tests/concurrency",
     "tests/faults",
 )
-#: They start workers and web servers of their own, on every database in turn.
-ONCE = ("tests/acceptance",)
+#: They start workers and web servers of their own; the workers on every database in turn.
+ONCE = ("tests/acceptance", "tests/browser")
 
 
 def main(arguments: list[str]) -> int:

@@ -6,20 +6,16 @@ import datetime
 import logging
 from typing import Any
 
-from django.conf import settings
 from django.core.mail import mail_managers
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.operations import figures
+from rapidsms_db_router.operations import conf, figures
 from rapidsms_db_router.operations.incidents import Incident, incidents
 from rapidsms_db_router.operations.models import Alert
 from rapidsms_db_router.operations.signals import incident_began, incident_ended
 from rapidsms_db_router.signals import tell
 
 logger = logging.getLogger(__name__)
-
-#: ``DB_ROUTER_ALERT_AFTER``: an incident that lasts for so many seconds is mailed.
-AFTER = 300
 
 
 def at_recovery(**_: Any) -> None:
@@ -62,7 +58,7 @@ def _end(alert: Alert) -> None:
 
 
 def _has_lasted(alert: Alert) -> bool:
-    seconds = getattr(settings, "DB_ROUTER_ALERT_AFTER", AFTER)
+    seconds = conf.alert_after()
     return seconds is not None and now() - alert.since >= datetime.timedelta(seconds=seconds)
 
 

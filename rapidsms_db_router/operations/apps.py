@@ -16,7 +16,7 @@ class OperationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router.operations import alerts
+        from rapidsms_db_router.operations import alerts, checks  # noqa: F401
         from rapidsms_db_router.operations.tallies import filling
 
         signals.recovery_turn.connect(alerts.at_recovery)

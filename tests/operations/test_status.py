@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+from django.core import checks
 from django.core.management import call_command
 
 from rapidsms_db_router.db.clock import now
@@ -76,3 +77,20 @@ def test_metrics_have_every_backend(person, stored):
     assert 'rapidsms_router_working{backend="phones"} 1.0' in text
     assert 'rapidsms_router_transmissions{backend="phones",outcome="sent"} 1.0' in text
     assert 'rapidsms_router_calls_allowed{backend="phones"} 50.0' in text
+
+
+def test_metrics_are_told_to_a_scraper_that_knows_the_secret(client, person):
+    assert client.get("/metrics").status_code == 403
+    answer = client.get("/metrics", headers={"Authorization": "Bearer of the scraper"})
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/plain")
+    assert b"rapidsms_router_incidents" in answer.content
+
+
+@pytest.mark.parametrize("value", [-1, "300", True, float("nan")])
+def test_a_wrong_time_for_alerts_is_an_error(settings, value):
+    settings.DB_ROUTER_ALERT_AFTER = value
+    errors = checks.run_checks()
+    assert [each.id for each in errors if "ALERT" in each.msg] == [
+        "rapidsms_db_router_operations.E001"
+    ]
