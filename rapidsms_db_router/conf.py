@@ -195,4 +195,5 @@ def installed_backends() -> Iterator[tuple[str, Mapping[str, Any]]]:
 def backend_option(backend_name: str | None, key: str, default: Any) -> Any:
     """Return one option of one backend, or ``default`` if the backend does not set it."""
     options = getattr(settings, "INSTALLED_BACKENDS", {}).get(backend_name) or {}
-    return next((value for name, value in options.items() if str(name).lower() == key), default)
+    # of several spellings the last one counts, as for RapidSMS
+    return {str(name).lower(): value for name, value in options.items()}.get(key, default)

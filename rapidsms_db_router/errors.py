@@ -17,6 +17,7 @@ __all__ = (
     "OutcomeUnknown",
     "PermanentSendingError",
     "RetryLater",
+    "RouterNotBuilt",
     "TransmissionsFailed",
 )
 
@@ -51,6 +52,10 @@ class RetryLater(MessageSendingError):
     ) -> None:
         self.retry_after = retry_after
         super().__init__(message, failed_identities)
+
+
+class RouterNotBuilt(RetryLater):
+    """An app, a backend or the router itself cannot be built for now, so that its work waits."""
 
 
 class OutcomeUnknown(MessageSendingError):

@@ -14,7 +14,6 @@ from rapidsms.errors import MessageSendingError
 from rapidsms.messages.incoming import IncomingMessage
 from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
-from rapidsms.router.blocking import BlockingRouter
 
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
@@ -30,41 +29,19 @@ from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.storage import batches, messages, objects
 from rapidsms_db_router.storage.messages import Stored
 from rapidsms_db_router.storage.recipients import recipients
+from rapidsms_db_router.worker.building import LazyRouter
 
 logger = logging.getLogger(__name__)
 
 __all__ = ("DatabaseRouter",)
 
 
-class DatabaseRouter(BlockingRouter):
+class DatabaseRouter(LazyRouter):
     """Stores every message before anything else happens to it, and lets Celery do the rest.
 
     Inbound messages carry their row as ``msg.dbm`` and its primary key as ``msg.id``; outbound
     ones carry their row as ``msg.database_message``.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Apps and backends are built when they are first looked at: RapidSMS makes a router for
-        # each message, to store a message takes neither, and to call a backend takes no apps.
-        self._args, self._kwargs = args, kwargs
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "apps":
-            self._build("apps", backends={})
-        elif name == "backends":
-            self._build("backends", apps=[])
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return self.__dict__[name]
-
-    def _build(self, name: str, **without: Any) -> None:
-        built = dict(self.__dict__)
-        super().__init__(*self._args, **{**self._kwargs, **without})
-        # what the other name stood for is not there, or stays
-        other = "backends" if name == "apps" else "apps"
-        self.__dict__.pop(other)
-        if other in built:
-            self.__dict__[other] = built[other]
 
     # Ways in
 
@@ -126,7 +103,9 @@ class DatabaseRouter(BlockingRouter):
         Unlike there, no text and no number is logged.
 
         :returns: ``True``: its responses are to be sent.
+        :raises ~rapidsms_db_router.errors.RouterNotBuilt: if an app cannot be built.
         """
+        self.require_apps()
         for phase in self.incoming_phases:
             if phase == "default" and msg.handled:
                 break  # and no cleanup: so it is in BlockingRouter
@@ -251,6 +230,7 @@ class DatabaseRouter(BlockingRouter):
         :returns: what the backend returns: nothing, or by identity the gateway's own id of what it
             took, or the exception why it did not.
         :raises ~rapidsms_db_router.errors.BackendNotConfigured: for an unknown backend.
+        :raises ~rapidsms_db_router.errors.RouterNotBuilt: for one that cannot be built for now.
         :raises rapidsms.errors.MessageSendingError: from whatever the backend raised, with its
             ``failed_identities``.
         """

@@ -37,6 +37,8 @@ from typing import Any
 
 from django.dispatch import Signal
 
+from rapidsms_db_router.locale import default_locale
+
 __all__ = (
     "delivery_report",
     "message_processed",
@@ -58,7 +60,9 @@ delivery_report = Signal()
 
 def tell(signal: Signal, **named: Any) -> None:
     """Send ``signal``; log what a receiver raises by its class alone."""
-    for receiver, outcome in signal.send_robust(**named):
+    with default_locale():
+        outcomes = signal.send_robust(**named)
+    for receiver, outcome in outcomes:
         if isinstance(outcome, Exception):
             name = getattr(receiver, "__qualname__", type(receiver).__name__)
             logger.error("receiver_failed receiver=%s error=%s", name, type(outcome).__name__)

@@ -172,7 +172,7 @@ def _ill_formed(problem: str) -> CheckMessage:
 def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     lower = {key.lower(): value for key, value in options.items()}
     yield from _check_engine(backend, lower.get("engine"))
-    if str(lower.get("engine")) in conf.KANNEL_ENGINES:
+    if lower.get("engine") in conf.KANNEL_ENGINES:
         yield from _check_kannel(backend, lower)
     # this app's engines check their own options
     check = getattr(conf.engine_class(backend), "check_options", None)

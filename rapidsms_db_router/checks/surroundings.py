@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
+from rapidsms.apps.base import AppBase
 
 from rapidsms_db_router.checks.settings import ID
 from rapidsms_db_router.db.connection import alias
@@ -35,6 +36,8 @@ def check_surroundings(**_: Any) -> list[CheckMessage]:
         ``rapidsms.router.db`` is installed as well.
     W020
         ``RAPIDSMS_ROUTER`` names another router.
+    W021
+        The ``app`` module of an installed app cannot be imported.
     """
     found: list[CheckMessage] = []
     if apps.is_installed("rapidsms.router.db"):
@@ -56,7 +59,19 @@ def check_surroundings(**_: Any) -> list[CheckMessage]:
                 id=ID + "W020",
             )
         )
-    return found
+    return [*found, *_check_apps()]
+
+
+def _check_apps() -> Iterator[CheckMessage]:
+    for name in settings.INSTALLED_APPS:
+        try:
+            AppBase.find(name)
+        except Exception as err:  # not an Error: migrate may be what it needs
+            yield Warning(
+                f"The RapidSMS app of {name!r} cannot be imported: {err}",
+                hint=f"Correct {name}.app: inbound messages wait until all apps can be built.",
+                id=ID + "W021",
+            )
 
 
 def _is_ours(router: Any) -> bool:

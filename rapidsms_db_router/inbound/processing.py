@@ -18,8 +18,10 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.text import describe, storable
 from rapidsms_db_router.db.transient import insist, is_transient
 from rapidsms_db_router.engine import engine
-from rapidsms_db_router.errors import NoRecipients
+from rapidsms_db_router.errors import NoRecipients, RouterNotBuilt
+from rapidsms_db_router.locale import default_locale
 from rapidsms_db_router.models import Message
+from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.worker.leases import renewed
 
@@ -34,6 +36,8 @@ class ClaimLost(Exception):
 
 class Router(Protocol):
     """What this module asks of a router."""
+
+    def require_apps(self) -> None: ...
 
     def create_message_from_dbm(
         self, dbm: Message, fields: dict[str, Any] | None = None, fetch_connections: bool = True
@@ -76,8 +80,16 @@ def process_inbound(router: Router, message_id: int, outbox: Outbox) -> None:
 
     :param router: whose ``process_incoming`` does the work.
     :param outbox: where the replies go.
+    :raises RouterNotBuilt: if an app cannot be built; the message waits.
     :raises django.db.Error: what the database has refused in passing; the message is released.
     """
+    try:
+        router.require_apps()  # before the claim, which counts as a start
+    except RouterNotBuilt:
+        # as long as its task comes again, recovery need not publish another one
+        waiting = Message.objects.filter(pk=message_id, status=Status.QUEUED, claim_token=None)
+        waiting.update(recover_at=lease())
+        raise
     token = uuid.uuid4()
     message = _insist(lambda: engine().claim_inbound(message_id, token))
     if message is None:
@@ -107,7 +119,8 @@ def _run_apps(router: Router, message: Message, processing: Processing) -> None:
         raise NoRecipients("no connection left: deleted before the apps could run")
     msg.processing = processing
     # the claim is committed before: however often the worker dies, the start is counted
-    with transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext():
+    atomic = transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext()
+    with default_locale(), atomic:
         router.process_incoming(msg)
     logger.info("message_received message=%s", message.pk)
 

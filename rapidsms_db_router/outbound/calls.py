@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from django.db import connections
 
 from rapidsms_db_router.engine import Recipient
+from rapidsms_db_router.locale import default_locale
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import backend_context
 from rapidsms_db_router.outbound import response
@@ -68,17 +69,21 @@ class Call:
         #: What became of it; ``None`` while it is in flight.
         self.response: SendResponse | None = None
 
-    def make(self, router: Router) -> SendResponse:
-        """Call the backend; return its response."""
+    def make(self, router: Callable[[], Router]) -> SendResponse:
+        """Call the backend; return its response.
+
+        :param router: returns the router whose backend is called.
+        """
         returned, raised = None, None
         try:
-            returned = router.send_to_backend(
-                backend_name=self.backend_name,
-                id_=self.message.pk,
-                text=self.message.text,
-                identities=[row.identity for row in self.rows],
-                context=backend_context(self.message),
-            )
+            with default_locale():
+                returned = router().send_to_backend(
+                    backend_name=self.backend_name,
+                    id_=self.message.pk,
+                    text=self.message.text,
+                    identities=[row.identity for row in self.rows],
+                    context=backend_context(self.message),
+                )
         except Exception as exc:
             raised = exc
         return response.read(self.rows, returned, raised)
@@ -108,7 +113,7 @@ class Inline:
 
     def start(self, call: Call, ended: Callable[[Call, SendResponse], None]) -> None:
         """See :class:`Executor`."""
-        ended(call, call.make(self._router()))
+        ended(call, call.make(self._router))
 
     def run(self, job: Job) -> None:
         """See :class:`Executor`."""
@@ -136,7 +141,7 @@ class Threads:
 
     def start(self, call: Call, ended: Callable[[Call, SendResponse], None]) -> None:
         """See :class:`Executor`."""
-        self.run(lambda: ended(call, call.make(self._router())))
+        self.run(lambda: ended(call, call.make(self._router)))
 
     def run(self, job: Job) -> None:
         """See :class:`Executor`."""

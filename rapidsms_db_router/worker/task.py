@@ -11,13 +11,15 @@ from django.db import DatabaseError, InterfaceError
 
 from rapidsms_db_router import backoff
 from rapidsms_db_router.db.transient import is_transient
+from rapidsms_db_router.errors import RouterNotBuilt
 from rapidsms_db_router.worker import celery_app
 from rapidsms_db_router.worker.connections import connected
 
 logger = logging.getLogger(__name__)
 
-#: A task that found no database comes again after this many seconds, at first and at the most.
-DATABASE_AWAY, LONGEST_AWAY = 0.5, 5.0
+#: A task that found no database, or could not build an app, comes again after this many seconds, at
+#: first and at the most.
+FIRST_AWAY, LONGEST_AWAY = 0.5, 5.0
 #: One more try after a connection that the broker had closed in the meantime.
 PUBLISH_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 
@@ -38,19 +40,21 @@ class RouterTask(Task):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task; in a worker, with the connection to the database that it keeps.
 
-        Should the database be away, the task comes again soon, as often as it takes.
+        Should the database be away, or an app not be built, the task comes again soon, as often as
+        it takes.
         """
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
         try:
             with connected():
                 return self.run(*args, **kwargs)
-        except (DatabaseError, InterfaceError) as exc:
-            if self.request.is_eager or not is_transient(exc):
+        except (DatabaseError, InterfaceError, RouterNotBuilt) as exc:
+            passes = isinstance(exc, RouterNotBuilt) or is_transient(exc)
+            if self.request.is_eager or not passes:
                 raise
             logger.warning("task_put_off task=%s error=%s", self.name, type(exc).__name__)
         # outside, since Celery logs what it is raised from, in which there may be anything
-        wait = min(backoff.delay(self.request.retries + 1, DATABASE_AWAY), LONGEST_AWAY)
+        wait = min(backoff.delay(self.request.retries + 1, FIRST_AWAY), LONGEST_AWAY)
         raise self.retry(countdown=wait)
 
     def apply_async(self, *args: Any, **options: Any) -> AsyncResult:

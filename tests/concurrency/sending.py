@@ -30,7 +30,7 @@ class Later:
         """Make all calls, which end thereby."""
         while self.calls:
             call, ended = self.calls.pop()
-            ended(call, call.make(get_router()))
+            ended(call, call.make(get_router))
 
     def run(self, job: Job) -> None:
         """Run a job."""

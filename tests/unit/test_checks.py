@@ -304,6 +304,18 @@ def test_w020_says_nothing_of_our_router_in_any_form(settings, router):
     assert found() == {}
 
 
+def test_w021_an_app_that_cannot_be_imported(settings, tmp_path, monkeypatch):
+    package = tmp_path / "app_that_lacks_something"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "app.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, package.name]
+    message = found()["W021"]
+    assert "no_such_module" in message.msg
+    assert f"{package.name}.app" in message.hint
+
+
 def test_e030_celery_settings_that_celery_cannot_read(monkeypatch):
     app = Celery("mixed", set_as_current=False)
     # the old name of a setting beside the new name of another
