@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from rapidsms.router import send
 
 from rapidsms_db_router.errors import PermanentSendingError
@@ -232,6 +233,15 @@ def test_a_call_has_one_recipient_whatever_the_batch_size(
     worker.work()
     assert statuses(message) == "SSS"
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("sendsms_url", "kannel:13013"), ("delivery_report_url", "web"), ("max_parts", 0)],
+)
+def test_a_wrong_option_is_an_error_at_once(option: str, value: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=option):
+        backend(None, **{option: value})
 
 
 # Its connections

@@ -28,7 +28,7 @@ def check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
     :param given: its options, with keys in lower case.
     """
     found: list[CheckMessage] = []
-    for key, value, kind in _wrong(given):
+    for key, value, kind in wrong(given):
         found.append(
             Error(
                 f"Backend {name!r} sets {key!r} to {value!r}, which is not {kind}.",
@@ -63,7 +63,7 @@ def check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
     return found
 
 
-def _wrong(given: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+def wrong(given: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Yield each key that has a wrong value, the value, and what it has to be."""
     url = given.get("sendsms_url", SENDSMS_URL)
     if not _is_url(url):

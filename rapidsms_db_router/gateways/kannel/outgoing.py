@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
 from rapidsms.backends.kannel import outgoing
 
@@ -62,12 +63,16 @@ class KannelBackend(outgoing.KannelBackend):
         :param delivery_report_url: scheme and host of the web server to which Kannel reports.
         :param max_parts: the most SMS that one text may take.
         :param kwargs: the router's options; what RapidSMS's backend takes beyond that is not used.
+        :raises ~django.core.exceptions.ImproperlyConfigured: for a wrong value: the messages wait.
         """
-        super().configure(
-            sendsms_url=sendsms_url,
-            sendsms_params=sendsms_params,
-            delivery_report_url=delivery_report_url,
-        )
+        given = {
+            "sendsms_url": sendsms_url,
+            "sendsms_params": sendsms_params,
+            "delivery_report_url": delivery_report_url,
+        }
+        for key, value, kind in options.wrong({**given, "max_parts": max_parts}):
+            raise ImproperlyConfigured(f"{key!r} is {value!r}, which is not {kind}.")
+        super().configure(**given)
         self.max_parts = max_parts
         timeout = float(kwargs.get("router.db.timeout", conf.TIMEOUT))
         self._timeouts = min(timeout * CONNECT, LONGEST_CONNECT), timeout * READ
