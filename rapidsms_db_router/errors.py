@@ -19,6 +19,7 @@ __all__ = (
     "RetryLater",
     "RouterNotBuilt",
     "TransmissionsFailed",
+    "UnreadableResponse",
 )
 
 
@@ -62,6 +63,14 @@ class OutcomeUnknown(MessageSendingError):
     """A call did not answer in time, or its answer was lost: the gateway may have the message.
 
     Backends may raise it, too. ``"router.db.after_crash"`` decides what becomes of the recipients.
+    """
+
+
+class UnreadableResponse(OutcomeUnknown):
+    """What ``send()`` returned or named fits no recipient of the call.
+
+    The gateway may have the message. The next response would be no better, so none is asked for:
+    the recipients are given up, whatever ``"router.db.after_crash"`` says.
     """
 
 

@@ -25,6 +25,7 @@ from rapidsms_db_router.inbound.processing import Processing
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import TransmissionQuerySet
+from rapidsms_db_router.outbound.causes import attribute
 from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.storage import batches, messages, objects
 from rapidsms_db_router.storage.messages import Stored
@@ -246,10 +247,11 @@ class DatabaseRouter(LazyRouter):
         except MessageSendingError:
             raise
         except Exception as err:
-            raise MessageSendingError(
-                f"Backend {backend_name!r} raised {type(err).__name__}.",
-                failed_identities=getattr(err, "failed_identities", None),
-            ) from err
+            error = MessageSendingError(f"Backend {backend_name!r} raised {type(err).__name__}.")
+            # not by the constructor, which asks whether it is true: an array raises
+            if (named := attribute(err, "failed_identities")) is not None:
+                error.failed_identities = named
+            raise error from err
 
     # Rows
 

@@ -34,6 +34,8 @@ class Recipient(NamedTuple):
     connection_id: int
     identity: str
     attempts: int
+    #: Whether the last try of it failed, be it by the gateway's fault.
+    has_failed: bool = False
 
 
 class Portable:
@@ -196,8 +198,10 @@ class Portable:
         """
         rows = Transmission.objects.filter(pk__in=ids, status=Status.QUEUED)
         rows = rows.filter(connection__backend=backend_id)
-        columns = rows.values_list("pk", "connection_id", "connection__identity", "attempts")
-        return [Recipient(*row) for row in columns]
+        has_failed = models.ExpressionWrapper(~models.Q(error=""), models.BooleanField())
+        columns = "pk", "connection_id", "connection__identity", "attempts", "has_failed"
+        found = rows.annotate(has_failed=has_failed).values_list(*columns)
+        return [Recipient(*row) for row in found]
 
     def requeue_errored(self, ids: Sequence[int]) -> int:
         """Move those of ``ids`` that will be tried again from E to Q; return how many moved."""
@@ -251,13 +255,15 @@ class Portable:
                 updated=now(),
             )
 
-    def requeue(self, ids: Sequence[int], *, counted: bool = False) -> int:
-        """Move those of ``ids`` that are P back to Q; return how many moved.
+    def requeue(self, ids: Sequence[int], error: str | None = None) -> int:
+        """Move those of ``ids`` that are P back to Q; return how many moved. Their try counts not.
 
-        :param counted: whether their last try counts.
+        :param error: why it failed, for the admin; ``None`` leaves what is written there.
         """
-        attempts = F("attempts") - (0 if counted else 1)
-        return self._processing(ids).update(status=Status.QUEUED, attempts=attempts, updated=now())
+        written = {} if error is None else {"error": error}
+        return self._processing(ids).update(
+            status=Status.QUEUED, attempts=F("attempts") - 1, updated=now(), **written
+        )
 
     def delete_batches(self, ids: Collection[int]) -> None:
         """Delete batches that the caller holds: nothing of them is left to be sent."""

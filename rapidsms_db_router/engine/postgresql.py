@@ -198,7 +198,8 @@ class PostgreSQL(Portable):
         )
         named, values = _named(ids)
         found = rows_of(
-            f"SELECT id, connection_id, ({identity}), attempts FROM {table(Transmission)}"
+            f"SELECT id, connection_id, ({identity}), attempts, error <> ''"
+            f" FROM {table(Transmission)}"
             f" WHERE {named} AND status = 'Q'",
             **values,
             backend_id=backend_id,

@@ -24,7 +24,7 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
     :param moment: now, by the sender's clock.
     """
     answers = [(call.response, call.trial) for call in lane.ended]
-    outages = [(answer.outage, trial) for answer, trial in answers if answer is not None]
+    outages = [(each.outage, trial) for each, trial in answers if each and each.is_called]
     failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
     changed = permits.record(lane.backend, outages) if failing else False
     if changed and any(outage is None for outage, _ in outages):
@@ -35,16 +35,16 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
         release_slots(lane.backend.pk, sender)
         lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
         return
+    lane.read_options()
     demand = lane.demand()
     permit = permits.ask(lane.backend, sender, demand, wants_grant=lane.wants_grant(moment))
     lane.asked = demand.calls
-    lane.permit, lane.permit_until = permit, moment + permit.ask_in
-    lane.read_options()
     if permit.grant is not None:
         start, end = (moment + seconds for seconds in permit.grant)
         grant = Grant(start, end, lane.options.rate or 1.0)
         if not (lane.grants and lane.grants[-1].extend(grant)):
             lane.grants.append(grant)
+    lane.permit, lane.permit_until = permit, moment + permit.ask_in
     if permit.slots or permit.blocked or lane.calls:
         lane.starving_since = None
     elif lane.starving_since is None:

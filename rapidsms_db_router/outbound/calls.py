@@ -12,11 +12,13 @@ from typing import Any, Protocol
 from django.db import connections
 
 from rapidsms_db_router.engine import Recipient
+from rapidsms_db_router.errors import PermanentSendingError
 from rapidsms_db_router.locale import default_locale
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import backend_context
-from rapidsms_db_router.outbound import response
-from rapidsms_db_router.outbound.response import SendResponse
+from rapidsms_db_router.outbound import response, separators
+from rapidsms_db_router.outbound.causes import Cause
+from rapidsms_db_router.outbound.response import Failure, SendResponse
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,9 @@ logger = logging.getLogger(__name__)
 IDLE = 30.0
 #: How long to wait for the project's signal receivers when the process ends, in seconds.
 LONGEST_CLOSE = 5.0
+
+#: Backends whose responses were logged as unexpected: once in each process.
+_told: set[str] = set()
 
 Job = Callable[[], None]
 
@@ -74,6 +79,15 @@ class Call:
 
         :param router: returns the router whose backend is called.
         """
+        unfit = [row for row in self.rows if separators.is_unfit(row.identity, self.backend_name)]
+        rows = [row for row in self.rows if row not in unfit] if unfit else self.rows
+        answered = self._make(router, rows) if rows else SendResponse(is_called=False)
+        if unfit:
+            error = PermanentSendingError(separators.REASON)
+            answered.failed += (Failure(row, error, Cause.PERMANENT) for row in unfit)
+        return answered
+
+    def _make(self, router: Callable[[], Router], rows: list[Recipient]) -> SendResponse:
         returned, raised = None, None
         try:
             with default_locale():
@@ -81,12 +95,18 @@ class Call:
                     backend_name=self.backend_name,
                     id_=self.message.pk,
                     text=self.message.text,
-                    identities=[row.identity for row in self.rows],
+                    identities=[row.identity for row in rows],
                     context=backend_context(self.message),
                 )
         except Exception as exc:
             raised = exc
-        return response.read(self.rows, returned, raised)
+        answered = response.read(rows, returned, raised)
+        if answered.unexpected and self.backend_name not in _told:
+            _told.add(self.backend_name)
+            logger.warning(
+                "response_unexpected backend=%s type=%s", self.backend_id, answered.unexpected
+            )
+        return answered
 
 
 class Executor(Protocol):
@@ -141,7 +161,7 @@ class Threads:
 
     def start(self, call: Call, ended: Callable[[Call, SendResponse], None]) -> None:
         """See :class:`Executor`."""
-        self.run(lambda: ended(call, call.make(self._router)))
+        self.run(lambda: ended(call, self._make(call)))
 
     def run(self, job: Job) -> None:
         """See :class:`Executor`."""
@@ -159,6 +179,12 @@ class Threads:
         deadline = time.monotonic() + LONGEST_CLOSE
         while self._busy and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def _make(self, call: Call) -> SendResponse:
+        try:
+            return call.make(self._router)
+        except BaseException as exc:  # SystemExit; gevent's time-outs; else nobody ends the call
+            return response.read(call.rows, None, exc)
 
     def _work(self) -> None:
         while True:

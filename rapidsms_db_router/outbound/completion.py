@@ -13,9 +13,11 @@ from rapidsms_db_router import backoff, conf, reports, signals
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.text import describe, storable
 from rapidsms_db_router.engine import Recipient, engine
+from rapidsms_db_router.limits.circuit import SHORTEST_OPEN
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.outbound.calls import Call, Executor
-from rapidsms_db_router.outbound.response import Cause, Failure, SendResponse
+from rapidsms_db_router.outbound.causes import Cause, may_be_recipients, retry_after, summary
+from rapidsms_db_router.outbound.response import Failure, SendResponse
 
 logger = logging.getLogger(__name__)
 
@@ -51,18 +53,11 @@ class Completion:
 
 
 def decide(
-    call: Call,
-    response: SendResponse,
-    *,
-    is_open: bool,
-    max_retries: int,
-    divides: bool,
-    at_once: bool = False,
+    call: Call, response: SendResponse, *, is_open: bool, divides: bool, at_once: bool = False
 ) -> Completion:
     """Return what follows from a response: a pure function, but for the jitter of the backoff.
 
     :param is_open: whether the circuit of the backend is not closed after this call.
-    :param max_retries: tries that follow the first.
     :param divides: whether a refused call may be divided.
     :param at_once: whether what is tried again is due now.
     """
@@ -70,13 +65,14 @@ def decide(
     if response.is_divisible and divides:
         done.requeued, done.divided = list(call.rows), True
         return done
+    most = conf.max_retries(call.backend_name)
     resend = conf.after_crash(call.backend_name) == conf.RESEND
     for failure in response.failed:
-        if response.is_whole and _is_lines(failure.cause, is_open) and not at_once:
+        if response.is_whole and not at_once and _is_lines(call, failure, is_open):
             done.requeued.append(failure.row)
         elif (
             failure.is_permanent
-            or failure.row.attempts > max_retries
+            or failure.row.attempts > most
             or (failure.cause is Cause.UNKNOWN and not resend)
         ):
             done.given_up.append(failure)
@@ -85,19 +81,31 @@ def decide(
     attempts = max((f.row.attempts for f in done.retried), default=1)
     if (done.retried or done.requeued) and not at_once:
         wait = backoff.delay(attempts, conf.retry_backoff())
-        done.retry_in = max(wait, response.retry_after or 0.0)
+        shortest = SHORTEST_OPEN if done.requeued else 0.0
+        done.retry_in = max(wait, response.retry_after or 0.0, shortest)
     return done
 
 
-def _is_lines(cause: Cause, is_open: bool) -> bool:
+def _is_lines(call: Call, failure: Failure, is_open: bool) -> bool:
     """Return whether a failed call is the line's fault, so that the try does not count."""
-    return cause in (Cause.NOT_CALLED, Cause.OUTAGE) or (cause is Cause.ACCOUNT and is_open)
+    if failure.cause is Cause.ACCOUNT:
+        return is_open
+    if (
+        failure.cause is Cause.OUTAGE
+        and failure.row.has_failed
+        and may_be_recipients(failure.error)
+    ):
+        # The same recipient again, while the gateway is called as usual. That the circuit is open
+        # tells nothing if it was this call that asked for it.
+        return call.trial or (is_open and retry_after(failure.error) is None)
+    return failure.cause in (Cause.NOT_CALLED, Cause.OUTAGE)
 
 
 def reason_of(failure: Failure) -> str:
     """Return why a recipient did not get the message, fit to be stored; not to be logged."""
     text = describe(failure.error)
-    return storable(f"{OUTCOME_UNKNOWN}: {text}" if failure.cause is Cause.UNKNOWN else text)
+    unknown = failure.cause in (Cause.UNKNOWN, Cause.UNREADABLE)
+    return storable(f"{OUTCOME_UNKNOWN}: {text}" if unknown else text)
 
 
 def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
@@ -112,7 +120,7 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
     sent: list[int] = []
     messages: set[int] = set()
     external_ids: dict[int, str] = {}
-    requeued: list[int] = []
+    requeued: dict[str | None, list[int]] = {}
     errored: dict[int, tuple[str, datetime.datetime | None]] = {}
     for done in completions:
         sent += (row.id for row in done.sent)
@@ -121,7 +129,9 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
         external_ids |= done.response.external_ids
         if done.call.batch_id not in held:
             continue
-        requeued += (row.id for row in done.requeued)
+        if done.requeued:
+            reason = None if done.divided else summary(done.response.failed[0].error)
+            requeued.setdefault(reason, []).extend(row.id for row in done.requeued)
         done.next_try = moment + datetime.timedelta(seconds=done.retry_in)
         for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
             for failure in failures:
@@ -129,8 +139,8 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
     if external_ids:
         statements.note_external_ids(external_ids)
     marked = statements.mark_sent(sent, moment) if sent else 0
-    if requeued:
-        statements.requeue(requeued)
+    for reason, ids in requeued.items():
+        statements.requeue(ids, reason)
     if errored:
         statements.mark_errored(errored)
     return sorted(messages) if marked < len(sent) else []

@@ -1,118 +1,64 @@
 """What a backend returned or raised, per recipient: pure functions.
 
-=========== ================================================== ===================================
-cause       examples                                           what follows
-=========== ================================================== ===================================
-not called  connection refused, no such host, TLS handshake    an outage; the try does not count
-outage      HTTP 5xx but 502 and 504, 429, ``RetryLater``      an outage; the try does not count
-account     HTTP 401 402 403 404 405 407 410                   an outage when it meets several
-                                                               recipients in a row; else a
-                                                               failure that is tried again
-unknown     time-out while reading, connection cut, 502, 504,  ``"router.db.after_crash"`` decides;
-            an answer that cannot be read                      also an outage; the try counts
-permanent   ``PermanentSendingError``, other HTTP 4xx          the recipient is given up
-recipient   any other exception                                the recipient is tried again
-=========== ================================================== ===================================
+What it raised has a cause; see :mod:`~rapidsms_db_router.outbound.causes`. An exception that names
+recipients in ``failed_identities`` speaks of those alone: the others were sent the message. What it
+returned:
 
-An exception that names recipients in ``failed_identities`` speaks of those alone: the others were
-sent the message.
+============================================== ==================================================
+returned                                       what became of the recipients
+============================================== ==================================================
+``None``, ``True``, an empty mapping           sent
+a mapping that names some of them              as it says: an id, an exception, ``False``; those
+                                               that it does not name were sent the message
+an id, of a call to one recipient              sent
+``False``                                      tried again
+an exception, or a class of exceptions;        as if it had been raised
+an HTTP response or status of 400 or more
+a coroutine, a generator                       given up: ``send()`` has not run
+any other mapping, text, number or collection  given up: the outcome is unknown
+any other object                               sent
+============================================== ==================================================
+
+A name that fits nobody may be a recipient's in a notation that is not understood. So the outcome of
+the recipients that are not named is unknown where a failure is said of such a name.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterable, Iterator, Mapping
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from enum import Enum
+from functools import partial
+from numbers import Number
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from rapidsms.errors import MessageSendingError
 
 from rapidsms_db_router.db.text import clean_text, narrow_text
 from rapidsms_db_router.engine import Recipient
-from rapidsms_db_router.errors import OutcomeUnknown, PermanentSendingError, RetryLater
+from rapidsms_db_router.errors import OutcomeUnknown, PermanentSendingError, UnreadableResponse
+from rapidsms_db_router.identities import spelled
 from rapidsms_db_router.limits.circuit import Outage
 from rapidsms_db_router.models.transmission import LONGEST_EXTERNAL_ID
+from rapidsms_db_router.outbound.causes import (
+    BAD_REQUEST,
+    Cause,
+    attribute,
+    classify,
+    http_status,
+    retry_after,
+    status_of,
+    summary,
+)
+from rapidsms_db_router.outbound.naming import Names
 
-#: HTTP's "request timeout" and "too many requests": of the 4xx, those that pass.
-PASSING = {408, 429}
-#: HTTP statuses that concern our account or URL, or else one recipient.
-ACCOUNT = {401, 402, 403, 404, 405, 407, 410}
-#: A proxy's words for an answer that was lost after the request had been written.
-LOST = {502, 504}
-#: What was asked for is wrong: it may be one recipient among many.
-BAD_REQUEST = {400, 413, 414, 422}
-#: A gateway that asks for time gets no more than this, in seconds.
-LONGEST_RETRY_AFTER = 86_400.0
-#: Errors of the operating system before anything was written.
-UNREACHABLE = {
-    errno.ECONNREFUSED,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-    errno.EADDRNOTAVAIL,
-    errno.EMFILE,
-}
-#: Exceptions of socket, ssl, urllib3, requests and httpx, by name: none of them has to be there.
-NOT_CALLED = {
-    "ConnectError",
-    "ConnectTimeout",
-    "ConnectTimeoutError",
-    "ConnectionRefusedError",
-    "InvalidSchema",
-    "InvalidURL",
-    "LocationParseError",
-    "MissingSchema",
-    "NameResolutionError",
-    "NewConnectionError",
-    "PoolTimeout",
-    "SSLCertVerificationError",
-    "SSLError",
-    "UnsupportedProtocol",
-    "gaierror",
-}
-UNKNOWN = {
-    "ChunkedEncodingError",
-    "ConnectionError",
-    "ContentDecodingError",
-    "HTTPException",
-    "IncompleteRead",
-    "JSONDecodeError",
-    "ProtocolError",
-    "ReadError",
-    "ReadTimeout",
-    "ReadTimeoutError",
-    "RemoteProtocolError",
-    "Timeout",
-    "TimeoutError",
-    "WriteError",
-    "WriteTimeout",
-}
-#: Those that are only raised once the request may have been written.
-WRITTEN = UNKNOWN - {"ConnectionError", "HTTPException", "Timeout", "TimeoutError"}
-#: Causes of an exception that are looked at.
-DEEPEST = 20
-
-
-class Cause(Enum):
-    """Why a call failed."""
-
-    NOT_CALLED = "not called"
-    OUTAGE = "outage"
-    ACCOUNT = "account"
-    UNKNOWN = "unknown"
-    PERMANENT = "permanent"
-    RECIPIENT = "recipient"
-
-
-#: What our own exceptions say.
-OURS = {
-    PermanentSendingError: Cause.PERMANENT,
-    OutcomeUnknown: Cause.UNKNOWN,
-    RetryLater: Cause.OUTAGE,
-}
+NOBODY = "names no recipient of the call"
+#: A gateway's id, where nothing but its looks tells it from an error: it has eight characters or
+#: more, a digit among them, no white space, and does not begin with a word such as "error".
+ID = re.compile(r"(?!(?:err|error|fail|failed|failure|invalid)[^a-z])(?=\D*[0-9])\S{8,255}", re.I)
 
 
 class Failure(NamedTuple):
@@ -124,8 +70,8 @@ class Failure(NamedTuple):
 
     @property
     def is_permanent(self) -> bool:
-        """Whether no other try can succeed."""
-        return self.cause is Cause.PERMANENT
+        """Whether no other try is to follow, whatever the settings."""
+        return self.cause in (Cause.PERMANENT, Cause.UNREADABLE)
 
 
 @dataclass
@@ -140,6 +86,10 @@ class SendResponse:
     failed: list[Failure] = field(default_factory=list)
     #: Whether the call failed as a whole: no recipient was named.
     is_whole: bool = False
+    #: Whether the backend was called: else the response tells nothing about the gateway.
+    is_called: bool = True
+    #: The type of what the backend returned or named, if that is not what a backend should.
+    unexpected: str = ""
 
     @property
     def cause(self) -> Cause | None:
@@ -161,7 +111,7 @@ class SendResponse:
     def is_divisible(self) -> bool:
         """Whether one recipient among several may be the reason of the failure."""
         return (
-            self.is_whole
+            self.cause is Cause.PERMANENT
             and len(self.failed) > 1
             and http_status(self.failed[0].error) in BAD_REQUEST
         )
@@ -173,68 +123,165 @@ class SendResponse:
         return max((wish for wish in wishes if wish is not None), default=None)
 
 
-def read(rows: list[Recipient], returned: Any, raised: Exception | None) -> SendResponse:
-    """Return what a backend's response says; never raises.
-
-    RapidSMS's rule (``BackendBase.send``): a recipient that is not named in an exception's
-    ``failed_identities`` was sent the message, if the exception names any. Beyond that a backend
-    may return a mapping by identity: the gateway's id of what it took, or the exception why it did
-    not.
+def read(rows: list[Recipient], returned: Any, raised: BaseException | None) -> SendResponse:
+    """Return what a backend's response says of each recipient; never raises.
 
     :param rows: to whom the message was sent.
     :param returned: what ``send()`` returned.
     :param raised: what it raised.
     """
-    if raised is not None:
-        return _read_raised(rows, raised)
-    response = SendResponse()
-    said_of = returned if isinstance(returned, Mapping) else {}
+    try:
+        return _read_returned(rows, returned) if raised is None else _read_raised(rows, raised)
+    except Exception as exc:  # of the backend's own class
+        said = type(returned if raised is None else raised).__name__
+        error = UnreadableResponse(f"Reading {said} from send() raised {type(exc).__name__}.")
+        return _failed(rows, error, said)
+
+
+def _read_returned(rows: list[Recipient], returned: Any) -> SendResponse:
+    if returned is None or returned is True:
+        return SendResponse(sent=list(rows))
+    if isinstance(returned, Mapping):
+        return _read_mapping(rows, returned)
+    unexpected = type(returned).__name__
+    if error := _failure(returned) or _refusal(returned, status_of(returned)):
+        response = _read_raised(rows, error)
+        response.unexpected = unexpected
+        return response
+    if len(rows) == 1 and _is_id(returned):
+        return SendResponse(list(rows), {rows[0].id: _external_id(returned)})
+    if _is_success(returned):
+        return SendResponse(sent=list(rows), unexpected=unexpected)
+    return _failed(rows, _unreadable(unexpected, NOBODY), unexpected)
+
+
+def _read_mapping(rows: list[Recipient], returned: Mapping[Any, Any]) -> SendResponse:
+    said_of, of_nobody = Names(rows).match(returned)
+    unexpected = type(returned).__name__
+    if of_nobody and not said_of:
+        return _failed(rows, _unreadable(unexpected, NOBODY), unexpected)
+    unnamed = None
+    if any(map(_failure, of_nobody)):
+        unnamed = _unreadable(unexpected, "says a failure of a name that is nobody's")
+    response = SendResponse(unexpected=unexpected if of_nobody else "")
     for row in rows:
-        said = _get(said_of, row.identity)
-        if isinstance(said, Exception):
-            response.failed.append(Failure(row, said, classify(said)))
+        said = said_of.get(row.id)
+        error = _failure(said) if row.id in said_of else unnamed
+        if isinstance(said, Mapping):
+            error = _unreadable(unexpected, "has no id beside a recipient, but a mapping")
+            response.unexpected = unexpected
+        if error is not None:
+            response.failed.append(Failure(row, error, classify(error)))
             continue
         response.sent.append(row)
-        external_id = _external_id(said)
-        if external_id:
+        if external_id := _external_id(said):
             response.external_ids[row.id] = external_id
     return response
 
 
-def _read_raised(rows: list[Recipient], raised: Exception) -> SendResponse:
+def _read_raised(rows: list[Recipient], raised: BaseException) -> SendResponse:
+    if not isinstance(raised, Exception):
+        # SystemExit, or the time-out of a green thread: the call ended somewhere
+        return _failed(rows, OutcomeUnknown(f"send() was ended by {type(raised).__name__}."))
     # what the router raised it from tells more; an exception of a class of ours tells all
     wrapped = type(raised) is MessageSendingError and isinstance(raised.__cause__, Exception)
     error: Exception = raised.__cause__ if wrapped else raised  # type: ignore[assignment]
-    cause = classify(error)
-    # names that are nobody's of this call tell of no success
-    named = _identities(raised) & {row.identity for row in rows}
-    response = SendResponse(is_whole=not named)
-    for row in rows:
-        if named and row.identity not in named:
-            response.sent.append(row)
-        else:
-            response.failed.append(Failure(row, error, cause))
+    named = attribute(raised, "failed_identities")
+    found, complete = Names(rows).find_all(() if named is None else named)
+    rest = None
+    if not complete:
+        rest = UnreadableResponse("failed_identities of the exception names nobody of the call.")
+        rest.__cause__ = error
+    if not found:
+        # of a call to one recipient the exception can be of no other
+        response = _failed(rows, error if rest is None or len(rows) == 1 else rest)
+    else:
+        response, cause = SendResponse(), classify(error)
+        for row in rows:
+            if row.id in found:
+                response.failed.append(Failure(row, error, cause))
+            elif rest is not None:
+                response.failed.append(Failure(row, rest, classify(rest)))
+            else:
+                response.sent.append(row)
+    if rest is not None or not (found or isinstance(named, (type(None), Iterable))):
+        response.unexpected = f"{type(raised).__name__}.failed_identities"
     return response
 
 
-def _identities(raised: Exception) -> set[str]:
-    """Return the recipients that an exception names, however it names them."""
-    named = _attribute(raised, "failed_identities")
-    if named is None:
-        return set()
-    if isinstance(named, str) or not isinstance(named, Iterable):
-        named = [named]
-    found: set[str] = set()
-    with suppress(Exception):
-        found.update(str(each) for each in named)
-    return found
+def _failed(rows: list[Recipient], error: Exception, unexpected: str = "") -> SendResponse:
+    """Return the response of a call that failed as a whole."""
+    cause = classify(error)
+    failed = [Failure(row, error, cause) for row in rows]
+    return SendResponse(failed=failed, is_whole=True, unexpected=unexpected)
 
 
-def _get(said_of: Mapping[Any, Any], identity: str) -> Any:
-    try:
-        return said_of.get(identity)
-    except Exception:
+def _unreadable(type_name: str, why: str) -> UnreadableResponse:
+    return UnreadableResponse(f"The {type_name} that send() returned {why}.")
+
+
+def _failure(said: Any) -> Exception | None:
+    """Return the failure that a returned value, or the value beside a recipient, stands for."""
+    if said is False:
+        return _refused("send() returned False.")
+    if isinstance(said, type) and issubclass(said, BaseException):
+        said = _instance(said)
+    if isinstance(said, BaseException):
+        if not isinstance(said, Exception):
+            return OutcomeUnknown(f"send() was ended by {type(said).__name__}.")
+        return said
+    if inspect.isawaitable(said) or inspect.isgenerator(said) or inspect.isasyncgen(said):
+        if inspect.iscoroutine(said):
+            said.close()  # else Python warns that nobody has awaited it
+        kind = type(said).__name__
+        return PermanentSendingError(f"send() has not run: it returned a {kind}.")
+    return _refusal(said, _http(said))
+
+
+def _instance(class_: type[BaseException]) -> BaseException:
+    """Return an exception of a class, which may want arguments."""
+    ways: tuple[Callable[[], BaseException], ...] = (class_, partial(class_.__new__, class_))
+    for make in ways:
+        with suppress(Exception):
+            return make()
+    return _refused(f"send() returned {class_.__name__}.")
+
+
+def _refusal(said: Any, status: int | None) -> Exception | None:
+    """Return the failure that an HTTP status of 400 or more is."""
+    if status is None or status < 400:
         return None
+    return _refused(f"send() returned HTTP {status}.", status=status, response=said)
+
+
+def _refused(text: str, **said: Any) -> Exception:
+    error: Exception = MessageSendingError(text)
+    vars(error).update(said)
+    return error
+
+
+def _http(said: Any) -> int | None:
+    """Return the HTTP status of a response, if it is one."""
+    found = (status_of(attribute(said, name)) for name in ("status_code", "status"))
+    return next((status for status in found if status is not None), None)
+
+
+def _is_success(said: Any) -> bool:
+    """Return whether a returned value that is no failure means that all were sent.
+
+    An object means it, as for RapidSMS whatever is not raised; a text, a number or a collection
+    may be an error.
+    """
+    status = _http(said) or status_of(said)
+    if status is not None:
+        return 200 <= status < 300
+    return not isinstance(said, (str, bytes, bytearray, Number, Iterable))
+
+
+def _is_id(said: Any) -> bool:
+    if not isinstance(said, (str, int, bytes, UUID)):
+        return False
+    return ID.fullmatch(spelled(said)) is not None
 
 
 def _external_id(said: Any) -> str:
@@ -242,109 +289,6 @@ def _external_id(said: Any) -> str:
     if said is None or isinstance(said, bool):
         return ""
     try:
-        return narrow_text(clean_text(said))[:LONGEST_EXTERNAL_ID]
+        return narrow_text(clean_text(spelled(said)))[:LONGEST_EXTERNAL_ID]
     except Exception:  # the backend's own class
         return ""
-
-
-def classify(error: BaseException) -> Cause:
-    """Return why a call failed, from what it raised."""
-    for each in _chain(error, raised_from=True):
-        for class_, cause in OURS.items():
-            if isinstance(each, class_):
-                return cause
-    status = http_status(error)
-    if status is not None:
-        return _classify_status(status)
-    names, unreachable = set(), False
-    for each in _chain(error):
-        names |= {class_.__name__ for class_ in type(each).__mro__}
-        unreachable = unreachable or (isinstance(each, OSError) and each.errno in UNREACHABLE)
-    if names & WRITTEN:  # before or after another gateway could not be reached
-        return Cause.UNKNOWN
-    if unreachable or names & NOT_CALLED:
-        return Cause.NOT_CALLED
-    return Cause.UNKNOWN if names & UNKNOWN else Cause.RECIPIENT
-
-
-def _classify_status(status: int) -> Cause:
-    if status in LOST:
-        return Cause.UNKNOWN
-    if status >= 500 or status in PASSING:
-        return Cause.OUTAGE
-    if status in ACCOUNT:
-        return Cause.ACCOUNT
-    return Cause.PERMANENT if status >= 400 else Cause.RECIPIENT
-
-
-def _chain(error: BaseException, *, raised_from: bool = False) -> Iterator[BaseException]:
-    """Yield an exception and what it stands for, in the ways of requests, urllib3 and httpx."""
-    waiting, seen = [error], list[BaseException]()
-    while waiting and len(seen) < DEEPEST:
-        each = waiting.pop(0)
-        if any(each is known for known in seen):
-            continue
-        seen.append(each)
-        yield each
-        within = [each.__cause__]
-        if not raised_from:
-            within += [_attribute(each, "reason"), each.__context__, *each.args]
-        waiting += [inner for inner in within if isinstance(inner, BaseException)]
-
-
-def _attribute(holder: Any, name: str) -> Any:
-    """Return an attribute of an exception of a stranger's class; ``None`` if it has none."""
-    try:
-        return getattr(holder, name, None)
-    except Exception:  # a property
-        return None
-
-
-def http_status(error: BaseException) -> int | None:
-    """Return the HTTP status that an exception, or its cause, has under one of the usual names."""
-    for each in _chain(error, raised_from=True):
-        said = [_attribute(_attribute(each, "response"), "status_code")]
-        said += [_attribute(each, name) for name in ("status", "status_code", "code")]
-        for status in said:
-            if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
-                return int(status)
-    return None
-
-
-def retry_after(error: BaseException) -> float | None:
-    """Return for how long a gateway wants no calls, in seconds; at most a day.
-
-    It says so in an exception's ``retry_after``, or in HTTP's ``Retry-After`` (RFC 9110, 10.2.3).
-    """
-    wishes = map(_wish, _chain(error, raised_from=True))
-    said = next((wish for wish in wishes if wish is not None), None)
-    if said is None:
-        return None
-    try:
-        seconds = float(said)
-    except Exception:
-        try:
-            date = parsedate_to_datetime(str(said))
-        except Exception:
-            return None
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=timezone.utc)
-        seconds = (date - datetime.now(timezone.utc)).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None
-
-
-def _wish(error: BaseException) -> Any:
-    """Return what one exception says of when to come again."""
-    said = _attribute(error, "retry_after")
-    # urllib's exceptions are responses themselves
-    for holder in (_attribute(error, "response"), error):
-        get = _attribute(_attribute(holder, "headers"), "get")
-        with suppress(Exception):  # no headers as HTTP has them
-            said = get("Retry-After") if said is None else said
-    return said
-
-
-def summary(error: BaseException) -> str:
-    """Return an exception's class and HTTP status: nothing that a gateway or an app has said."""
-    status = http_status(error)
-    return type(error).__name__ if status is None else f"{type(error).__name__}: HTTP {status}"

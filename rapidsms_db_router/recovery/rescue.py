@@ -15,7 +15,7 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import BackendState, Batch, Message, Transmission, status
+from rapidsms_db_router.models import Batch, Message, Transmission, status
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound import discarding
@@ -159,8 +159,7 @@ def ring(*, dry_run: bool = False) -> int:
     waiting = Batch.objects.filter(claim_token=None, ready_at__lte=since)
     backends = Backend.objects.filter(pk__in=waiting.order_by().values("backend").distinct())
     count = 0
-    paused = BackendState.objects.paused().values("backend")
-    for backend in backends.exclude(pk__in=paused):
+    for backend in backends.exclude(router_state__paused=True):
         if not dry_run and not _publish(backend, waiting.filter(backend=backend)):
             raise BrokerDown
         count += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from rapidsms.backends.base import BackendBase
@@ -66,3 +66,16 @@ class FailingBackend(RecordingBackend):
         super().send(id_, text, identities, context)
         if sum(call.backend == self.name for call in calls) <= self.failures:
             raise ConnectionError(f"no way to {identities} for {text!r}")
+
+
+class AnsweringBackend(RecordingBackend):
+    """Answers with what its option ``answer`` returns, or raises, for the identities."""
+
+    def configure(self, answer: Callable[[list[str]], Any], **kwargs: Any) -> None:
+        """Take the option."""
+        self.answer = answer
+
+    def send(self, id_: Any, text: str, identities: list[str], context: Any = None) -> Any:
+        """Remember the call, then answer."""
+        super().send(id_, text, identities, context)
+        return self.answer(identities)

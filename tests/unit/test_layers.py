@@ -16,7 +16,7 @@ FOLDER = Path(rapidsms_db_router.__file__).parent
 #: From the bottom up. A module imports what stands in a lower layer, or in its own folder.
 LAYERS = (
     {"locale"},
-    {"backoff", "brokers", "choices", "conf", "db", "errors", "signals"},
+    {"backoff", "brokers", "choices", "conf", "db", "errors", "identities", "signals"},
     {"models"},
     {"worker"},
     {"engine"},

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from http import HTTPStatus
 from http.client import HTTPConnection
+from itertools import repeat
 
 import pytest
 import requests
@@ -28,8 +30,9 @@ from rapidsms_db_router.errors import (
     RetryLater,
 )
 from rapidsms_db_router.limits.circuit import Outage
-from rapidsms_db_router.outbound import response
-from rapidsms_db_router.outbound.response import Cause, SendResponse, read
+from rapidsms_db_router.outbound import causes
+from rapidsms_db_router.outbound.causes import Cause
+from rapidsms_db_router.outbound.response import SendResponse, read
 
 # clients leave sockets to the garbage collector when they raise
 pytestmark = pytest.mark.filterwarnings(
@@ -167,7 +170,7 @@ every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: cli
 
 def assert_cause(error, cause):
     """See that an exception is told from others, alone and as others pass it on."""
-    assert response.classify(error) is cause
+    assert causes.classify(error) is cause
     for raised in (error, passed_on(error), passed_on(passed_on(error))):
         said = read(ROWS, None, raised)
         assert [failure.cause for failure in said.failed] == [cause] * 3, raised
@@ -267,14 +270,43 @@ class OfLibrary(Exception):
 
 @pytest.mark.parametrize("name", ["status", "status_code", "code"])
 def test_other_libraries_say_the_status_in_other_ways(name):
-    assert_cause(OfLibrary(**{name: 503}), Cause.OUTAGE)
-    assert_cause(OfLibrary(**{name: 401}), Cause.ACCOUNT)
-    assert_cause(OfLibrary(**{name: 400}), Cause.PERMANENT)
+    for status, cause in ((503, Cause.OUTAGE), (401, Cause.ACCOUNT), (400, Cause.PERMANENT)):
+        assert_cause(OfLibrary(**{name: status}), cause)
+        assert_cause(OfLibrary(**{name: str(status)}), cause)
+        assert_cause(OfLibrary(**{name: HTTPStatus(status)}), cause)
 
 
-@pytest.mark.parametrize("code", [True, "503", None, 0, 17, 200, 302, 399, 600, 10**20, 503.0])
+def test_a_status_comes_before_a_code_of_the_gateway():
+    # as Twilio's exceptions have them
+    assert_cause(OfLibrary(status=400, code=21211), Cause.PERMANENT)
+    assert_cause(OfLibrary(status=429, code=20429), Cause.OUTAGE)
+    assert_cause(OfLibrary(status=401, code=20003), Cause.ACCOUNT)
+    assert_cause(OfLibrary(code=21211), Cause.RECIPIENT)
+    assert_cause(OfLibrary(response=OfLibrary(status=503)), Cause.OUTAGE)
+
+
+@pytest.mark.parametrize(
+    "code", [True, None, 0, 17, 200, 302, 399, 600, 10**20, 503.0, "503 Busy", "5030", "", b"503"]
+)
 def test_what_is_no_status_of_an_error_says_nothing(code):
     assert_cause(OfLibrary(code=code), Cause.RECIPIENT)
+
+
+@pytest.mark.parametrize(
+    ("error", "may_be"),
+    [
+        (http_error(500), True),
+        (http_error(503), False),
+        (http_error(503, **{"Retry-After": "1"}), True),
+        (http_error(429, **{"Retry-After": "1"}), False),
+        (RetryLater("busy", 1), False),
+        (raised_by(lambda: _raise(RetryLater("busy"), http_error(500))), False),
+        (ConnectionRefusedError("no"), False),
+    ],
+    ids=repr,
+)
+def test_an_outage_may_be_about_a_recipient_that_meets_it_again(error, may_be):
+    assert causes.may_be_recipients(error) is may_be
 
 
 # Account or URL, permanent
@@ -436,7 +468,7 @@ def said(returned=None, raised=None, rows=ROWS):
     )
 
 
-@pytest.mark.parametrize("returned", [None, True, {}, "sent", ["+1"], {"+9": "x"}])
+@pytest.mark.parametrize("returned", [None, True, {}])
 def test_a_backend_that_raises_nothing_has_sent_to_all(returned):
     assert said(returned) == ([1, 2, 3], [], [])
     assert read(ROWS, returned, None).external_ids == {}
@@ -553,14 +585,14 @@ def test_a_success_is_no_outage():
         ("soon", None),
         ("", None),
         ("nan", None),
-        ("inf", response.LONGEST_RETRY_AFTER),
-        ("9" * 400, response.LONGEST_RETRY_AFTER),
-        ("9999999", response.LONGEST_RETRY_AFTER),
+        ("inf", causes.LONGEST_RETRY_AFTER),
+        ("9" * 400, causes.LONGEST_RETRY_AFTER),
+        ("9999999", causes.LONGEST_RETRY_AFTER),
     ],
 )
 def test_a_header_says_for_how_long(error_of, wish, seconds):
     error = error_of(429, **{"Retry-After": wish})
-    assert response.retry_after(error) == seconds
+    assert causes.retry_after(error) == seconds
     assert read(ROWS, None, passed_on(error)).retry_after == seconds
 
 
@@ -579,20 +611,20 @@ def test_a_header_says_for_how_long(error_of, wish, seconds):
     ],
 )
 def test_an_exception_says_for_how_long(error, seconds):
-    assert response.retry_after(error) == seconds
+    assert causes.retry_after(error) == seconds
 
 
 def test_the_header_may_be_a_date():
     date = datetime.now(timezone.utc) + timedelta(seconds=90)
     error = http_error(429, **{"Retry-After": format_datetime(date, usegmt=True)})
-    assert response.retry_after(error) == pytest.approx(90, abs=3)
+    assert causes.retry_after(error) == pytest.approx(90, abs=3)
     naive = http_error(429, **{"Retry-After": format_datetime(date.replace(tzinfo=None))})
-    assert response.retry_after(naive) == pytest.approx(90, abs=3)
+    assert causes.retry_after(naive) == pytest.approx(90, abs=3)
 
 
 def test_a_date_in_the_past_is_now():
     past = format_datetime(datetime.now(timezone.utc) - timedelta(days=1))
-    assert response.retry_after(http_error(429, **{"Retry-After": past})) == 0
+    assert causes.retry_after(http_error(429, **{"Retry-After": past})) == 0
 
 
 def test_of_several_recipients_the_longest_wish_counts():
@@ -615,7 +647,8 @@ class Unspeakable:
 @pytest.mark.parametrize(
     ("external_id", "kept"),
     [
-        (b"bytes", "b'bytes'"),
+        (b"bytes", "bytes"),
+        (b"\xff", "\ufffd"),
         ("x" * 5000, "x" * 255),
         ("half \ud83d", "half \ufffd"),
         ("\U0001f600", "\ufffd"),
@@ -623,7 +656,6 @@ class Unspeakable:
         (["a", "b"], "['a', 'b']"),
         (0, "0"),
         ("", None),
-        (False, None),
         (True, None),
         (Unspeakable(), None),
     ],
@@ -641,30 +673,97 @@ def generator_that_raises(*names):
 
 @pytest.mark.parametrize(
     "named",
-    [True, 0, 7, "", "+9", [], ["+9", None], {}, object(), Unspeakable(), [Unspeakable()], b"+1"],
+    [True, False, 0, 7, 1.5, "", b"", [], {}, iter(()), object(), Unspeakable()],
     ids=lambda named: type(named).__name__,
 )
-def test_names_of_nobody_in_the_call_tell_of_no_success(named):
+def test_an_exception_that_names_nobody_is_about_the_whole_call(named):
     error = OfLibrary(failed_identities=named)
     assert said(raised=error) == ([], [1, 2, 3], [])
     assert read(ROWS, None, error).is_whole
 
 
+@pytest.mark.parametrize(
+    "named",
+    ["+9", b"+9", "no number", ["+9"], ["+9", None], [Unspeakable()], {"+9": "why"}, repeat("+9")],
+    ids=lambda named: type(named).__name__,
+)
+def test_names_of_nobody_in_the_call_leave_the_outcome_unknown(named):
+    error = OfLibrary(failed_identities=named)
+    answer = read(ROWS, None, error)
+    assert [failure.cause for failure in answer.failed] == [Cause.UNREADABLE] * 3
+    assert answer.is_whole
+    assert answer.unexpected == "OfLibrary.failed_identities"
+    # a call to one recipient can be about no other
+    assert said(raised=OfLibrary(failed_identities=named), rows=ROWS[:1]) == ([], [1], [])
+
+
+@pytest.mark.parametrize("named", [["+2", "+9"], "+2, 0772", generator_that_raises("+2")])
+def test_names_of_nobody_beside_others_leave_the_outcome_of_the_rest_unknown(named):
+    answer = read(ROWS, None, OfLibrary(failed_identities=named))
+    causes_of = {failure.row.id: failure.cause for failure in answer.failed}
+    assert causes_of == {1: Cause.UNREADABLE, 2: Cause.RECIPIENT, 3: Cause.UNREADABLE}
+    assert not answer.is_whole
+
+
+NUMBERS = [
+    Recipient(1, 1, "+256772000001", 1),
+    Recipient(2, 2, "256 772 000 002", 1),
+    Recipient(3, 3, "00256772000003", 1),
+    Recipient(4, 4, "MTN", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("+256772000001", 1),
+        ("256772000001", 1),
+        (256772000001, 1),
+        (" 00256 772-000.001 ", 1),
+        ("+(256) 772/000 001", 1),
+        ("tel:+256772000001", 1),
+        (b"256772000001", 1),
+        ("+256772000002", 2),
+        (256772000003, 3),
+        ("MTN", 4),
+    ],
+)
+def test_names_are_compared_by_their_digits(name, number):
+    assert said(raised=OfLibrary(failed_identities=[name]), rows=NUMBERS)[1] == [number]
+    if not isinstance(name, bytes):
+        assert said(raised=OfLibrary(failed_identities=name), rows=NUMBERS)[1] == [number]
+    assert said({name: PermanentSendingError("no")}, rows=NUMBERS)[2] == [number]
+    assert read(NUMBERS, {name: "an id"}, None).external_ids == {number: "an id"}
+
+
+@pytest.mark.parametrize("name", ["mtn", "MTN1", "772000001", "2567720000011", "", None, True, 1.5])
+def test_other_names_are_nobodys(name):
+    assert not read(NUMBERS, {name: "an id"}, None).sent
+
+
+def test_an_exact_name_comes_before_one_with_the_same_digits():
+    rows = [Recipient(1, 1, "+1", 1), Recipient(2, 2, "1", 1), Recipient(3, 3, "001", 1)]
+    assert said({"1": OSError("no")}, rows=rows) == ([1, 3], [2], [])
+    assert said({"0 01": OSError("no")}, rows=rows) == ([], [1, 2, 3], [])
+    answer = read(rows, {"01": "all", "+1": "first"}, None)
+    assert answer.external_ids == {1: "first", 2: "all", 3: "all"}
+
+
 def test_names_may_come_in_many_ways():
-    rows = [Recipient(1, 1, "254", 1), *ROWS]
-    assert said(raised=OfLibrary(failed_identities=254), rows=rows)[1] == [1]
     assert said(raised=OfLibrary(failed_identities={"+1": "why"}))[1] == [1]
     assert said(raised=OfLibrary(failed_identities=iter(("+1", "+2"))))[1] == [1, 2]
-    assert said(raised=OfLibrary(failed_identities=generator_that_raises("+2")))[1] == [2]
-    assert said(raised=OfLibrary(failed_identities=generator_that_raises()))[1] == [1, 2, 3]
+    assert said(raised=OfLibrary(failed_identities="+1, +2;+3"))[1] == [1, 2, 3]
+    assert said(raised=OfLibrary(failed_identities=generator_that_raises()))[2] == [1, 2, 3]
 
 
 class Mapping(dict):
     """Cannot be asked."""
 
-    def get(self, *_):
+    def items(self):
         """Raise."""
         raise RuntimeError("not now")
+
+    get = items
 
 
 class Hostile(Exception):
@@ -722,5 +821,7 @@ def test_reading_never_raises(raised):
     assert answer.retry_after is None
 
 
-def test_a_mapping_that_cannot_be_asked_says_nothing():
-    assert said(Mapping({"+1": "id"})) == ([1, 2, 3], [], [])
+def test_a_mapping_that_cannot_be_asked_leaves_the_outcome_unknown():
+    answer = read(ROWS, Mapping({"+1": "id"}), None)
+    assert [failure.cause for failure in answer.failed] == [Cause.UNREADABLE] * 3
+    assert answer.unexpected == "Mapping"

@@ -183,11 +183,13 @@ def test_what_has_a_date_leaves_e_when_it_is_claimed(statements, outbound, statu
         assert (moved, columns(row)) == (0, before)
 
 
+@pytest.mark.parametrize("error", ["", "HTTPError: HTTP 500"])
 @pytest.mark.parametrize("status", Status)
-def test_only_q_is_to_be_called(statements, outbound, status):
-    row = outbound(status, attempts=2)
-    expected = [(row.pk, row.connection_id, row.connection.identity, 2)] if status == "Q" else []
-    assert statements.recipients([row.pk], row.connection.backend_id) == expected
+def test_only_q_is_to_be_called(statements, outbound, status, error):
+    row = outbound(status, attempts=2, error=error)
+    recipient = (row.pk, row.connection_id, row.connection.identity, 2, bool(error))
+    found = statements.recipients([row.pk], row.connection.backend_id)
+    assert found == ([recipient] if status == "Q" else [])
 
 
 # Claims of batches
