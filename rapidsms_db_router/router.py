@@ -214,7 +214,8 @@ class DatabaseRouter(LazyRouter):
                 batches.cut(stored.message)
         msg.database_message = stored.message
         if isinstance(msg.connections, Iterator):
-            msg.connections = Connection.objects.filter(transmissions__message=stored.message)
+            stored_connections = Connection.objects.using(alias())
+            msg.connections = stored_connections.filter(transmissions__message=stored.message)
         outbox.add(stored.message, stored.batch, stored.recipients)
         if of_replies is None:
             outbox.flush()

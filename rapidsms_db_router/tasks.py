@@ -13,6 +13,7 @@ from rapidsms.router import get_router
 
 from rapidsms_db_router import recovery, reports
 from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.inbound.processing import process_inbound
 from rapidsms_db_router.models import Message, status
 from rapidsms_db_router.outbound import queue
@@ -64,7 +65,7 @@ def send_transmissions(
         stored and logged instead.
     """
     ids = list(transmission_ids)
-    backend = Backend.objects.filter(pk=backend_id).first()
+    backend = Backend.objects.using(alias()).filter(pk=backend_id).first()
     if backend is None:
         # its connections and transmissions went with it
         for message in Message.objects.filter(pk=message_id, direction=Direction.OUTGOING):

@@ -18,6 +18,7 @@ from django.utils.text import Truncator
 from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Status
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.outbound import again, outbox
 
@@ -91,6 +92,20 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         self.message_user(request, f"{count} errored transmissions will be sent again.", level)
 
 
+def _backends() -> list[tuple[str, str]]:
+    """Return key and name of every backend, also where Django would read them from a replica."""
+    backends = Backend.objects.using(alias()).order_by("name")
+    return [(str(pk), name) for pk, name in backends.values_list()]
+
+
+class ConnectionBackendFilter(admin.RelatedFieldListFilter):
+    """Transmissions from or to one backend."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        """List the backends."""
+        return _backends()
+
+
 class BackendFilter(admin.SimpleListFilter):
     """Messages from or to one backend."""
 
@@ -99,7 +114,7 @@ class BackendFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """List the backends."""
-        return [(str(pk), name) for pk, name in Backend.objects.order_by("name").values_list()]
+        return _backends()
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Select messages with a transmission of the backend."""

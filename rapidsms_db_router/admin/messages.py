@@ -16,6 +16,7 @@ from django.utils.text import Truncator
 from rapidsms_db_router.admin.base import (
     SHORT,
     BackendFilter,
+    ConnectionBackendFilter,
     NextTryFilter,
     ReadOnlyAdmin,
     link,
@@ -177,7 +178,13 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "message_link",
     )
     list_select_related = ("message", "connection__backend")
-    list_filter = ("status", "message__direction", "connection__backend", NextTryFilter, "date")
+    list_filter = (
+        "status",
+        "message__direction",
+        ("connection__backend", ConnectionBackendFilter),
+        NextTryFilter,
+        "date",
+    )
     search_fields = ("connection__identity",)
     search_help_text = "A number, a message's external id, or part of its text"
     actions = ("resend",)
@@ -195,6 +202,10 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "delivered",
     )
     readonly_fields = ("message_link",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Transmission]:
+        """Join what a page shows of each: alone, it may be read from a replica."""
+        return super().get_queryset(request).select_related(*self.list_select_related)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -63,6 +63,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(db_index=True, default=rapidsms_db_router.db.clock.now),
                 ),
             ],
+            options={"base_manager_name": "objects"},
         ),
         migrations.CreateModel(
             name="RecoverySchedule",
@@ -75,11 +76,13 @@ class Migration(migrations.Migration):
                 ),
                 ("next_look", models.DateTimeField()),
             ],
+            options={"base_manager_name": "objects"},
         ),
         migrations.CreateModel(
             name="Gateway",
             fields=[],
             options={
+                "base_manager_name": "objects",
                 "verbose_name": "backend",
                 "permissions": (("pause_backend", "Can pause and resume a backend"),),
                 "proxy": True,
@@ -114,6 +117,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"base_manager_name": "objects"},
         ),
         migrations.CreateModel(
             name="Message",
@@ -181,6 +185,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "permissions": (
                     ("resend_message", "Can send errored transmissions again"),
                     ("reprocess_message", "Can process an errored inbound message again"),
@@ -234,6 +239,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "indexes": [
                     rapidsms_db_router.models.indexes.PartialIndex(
                         fields=["backend", "position", "id"],
@@ -272,6 +278,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "constraints": [
                     models.UniqueConstraint(fields=("backend", "sender"), name="one_lease_a_sender")
                 ],
@@ -331,6 +338,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "base_manager_name": "objects",
                 "indexes": [
                     rapidsms_db_router.models.indexes.PartialIndex(
                         fields=["external_id"],

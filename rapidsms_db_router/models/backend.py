@@ -9,6 +9,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import connection
+from rapidsms_db_router.models.primary import PrimaryManager
 
 
 class BackendStateQuerySet(models.QuerySet["BackendState"]):
@@ -59,7 +60,10 @@ class BackendState(models.Model):
     #: The theoretical arrival time of the next segment (GCRA): up to then the rate is granted.
     granted_until = models.DateTimeField(null=True)
 
-    objects = BackendStateQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(BackendStateQuerySet)()
+
+    class Meta:
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"{self.backend_id}: {'paused' if self.paused else 'not paused'}"
@@ -83,7 +87,10 @@ class SlotLease(models.Model):
     #: When the lease ends, unless it is renewed.
     expires_at = models.DateTimeField()
 
+    objects = PrimaryManager()
+
     class Meta:
+        base_manager_name = "objects"
         constraints = (
             models.UniqueConstraint(fields=("backend", "sender"), name="one_lease_a_sender"),
         )
@@ -95,7 +102,10 @@ class SlotLease(models.Model):
 class Gateway(Backend):
     """A backend, as operators see it."""
 
+    objects: models.Manager[Backend] = PrimaryManager()
+
     class Meta:
         proxy = True
+        base_manager_name = "objects"
         verbose_name = "backend"
         permissions = (("pause_backend", "Can pause and resume a backend"),)

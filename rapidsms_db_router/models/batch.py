@@ -8,6 +8,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.message import Message
+from rapidsms_db_router.models.primary import PrimaryManager
 
 #: The position of replies: before all batches of broadcasts, which begin at 0.
 REPLY = -1
@@ -85,9 +86,10 @@ class Batch(models.Model):
     #: Whether its transmissions are E, and will be tried again.
     errored = models.BooleanField(default=False)
 
-    objects = BatchQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(BatchQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         indexes = (
             PartialIndex(
                 fields=("backend", "position", "id"),

@@ -6,6 +6,7 @@ from django.db import models
 
 from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models.primary import PrimaryManager
 
 
 class EarlyReport(models.Model):
@@ -23,6 +24,11 @@ class EarlyReport(models.Model):
     reason = models.TextField(blank=True)
     #: When it came.
     received = models.DateTimeField(default=now, db_index=True)
+
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"{self.external_id}: {self.outcome}"

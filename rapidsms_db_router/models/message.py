@@ -13,6 +13,7 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import status
 from rapidsms_db_router.models.indexes import PartialIndex
+from rapidsms_db_router.models.primary import PrimaryManager
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -82,9 +83,10 @@ class Message(models.Model):
     #: What a duplicate of this inbound message would have too; see :func:`dedup_key`.
     dedup_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001
 
-    objects = MessageQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(MessageQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         constraints = (
             # a unique field would have a second index on PostgreSQL, for LIKE
             models.UniqueConstraint(fields=("dedup_key",), name="one_message_a_dedup_key"),

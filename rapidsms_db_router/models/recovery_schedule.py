@@ -8,6 +8,7 @@ from django.db import models
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models.primary import PrimaryManager
 
 #: A worker counts its own interval; a look that comes this much early is on time.
 TOLERANCE = datetime.timedelta(seconds=1)
@@ -32,7 +33,10 @@ class RecoverySchedule(models.Model):
     #: When the next look is due.
     next_look = models.DateTimeField()
 
-    objects = RecoveryScheduleQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(RecoveryScheduleQuerySet)()
+
+    class Meta:
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"next look {self.next_look}"

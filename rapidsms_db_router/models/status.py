@@ -15,7 +15,7 @@ from django.db import models, transaction
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.db.connection import run, table
+from rapidsms_db_router.db.connection import alias, run, table
 
 if TYPE_CHECKING:
     from rapidsms_db_router.models.message import Message, MessageQuerySet
@@ -62,7 +62,7 @@ def settle(message: Message) -> str:
     was had.
     """
     rows = _rows(message)
-    with transaction.atomic(using=message._state.db):
+    with transaction.atomic(using=alias()):
         # Locked by a write: SELECT FOR UPDATE does not exist on SQLite, where a transaction that
         # reads before it writes may be refused.
         message.updated = now()
@@ -138,7 +138,7 @@ def mark_errored(messages: MessageQuerySet, *, given_up: bool) -> None:
 def clear_errors(message: Message) -> None:
     """Move a message from E to P if none of its transmissions is E: they are being tried again."""
     rows = _rows(message).filter(status=Status.ERRORED)
-    with transaction.atomic(using=message._state.db):
+    with transaction.atomic(using=alias()):
         # locked first, as in settle()
         if not rows.update(updated=now()) or message.batches.filter(errored=True).exists():
             return
@@ -155,7 +155,7 @@ def follow_delivered(message: Message, ids: Collection[int]) -> None:
     :param ids: primary keys of those that were delivered.
     """
     rows = _rows(message)
-    with transaction.atomic(using=message._state.db):
+    with transaction.atomic(using=alias()):
         if not rows.update(updated=now()):  # locked, as in settle()
             return
         known = rows.values_list("undelivered", flat=True)[0]

@@ -17,6 +17,7 @@ from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.message import Message
+from rapidsms_db_router.models.primary import PrimaryManager
 
 #: The width of the column of a transmission's external id.
 LONGEST_EXTERNAL_ID = 255
@@ -137,9 +138,10 @@ class Transmission(models.Model):
     #: The gateway's own id of it, if the backend has returned one.
     external_id = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
 
-    objects = TransmissionQuerySet.as_manager()
+    objects = PrimaryManager.from_queryset(TransmissionQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         constraints = (
             models.UniqueConstraint(
                 fields=("message", "connection"), name="one_transmission_a_connection"

@@ -157,7 +157,8 @@ def ring(*, dry_run: bool = False) -> int:
     """
     since = now() - datetime.timedelta(seconds=GRACE)
     waiting = Batch.objects.filter(claim_token=None, ready_at__lte=since)
-    backends = Backend.objects.filter(pk__in=waiting.order_by().values("backend").distinct())
+    ids = waiting.order_by().values("backend").distinct()
+    backends = Backend.objects.using(alias()).filter(pk__in=ids)
     count = 0
     for backend in backends.exclude(router_state__paused=True):
         if not dry_run and not _publish(backend, waiting.filter(backend=backend)):

@@ -97,7 +97,7 @@ def _find(
 ) -> list[Transmission]:
     """Return the transmission that is meant, if one is."""
     rows = _rows().filter(message__direction=Direction.OUTGOING)
-    backends = Backend.objects.all()
+    backends = Backend.objects.using(alias())
     if backend_name:
         backends = backends.filter(name=backend_name)
         rows = rows.filter(connection__backend__name=backend_name)
@@ -109,8 +109,8 @@ def _find(
                 # whom it is about first, by an index that begins with the backend: a broadcast has
                 # too many transmissions to look among them
                 keys = list(backends.values_list("pk", flat=True))
-                people = Connection.objects.filter(backend__in=keys, identity=identity)
-                found = list(people.values_list("pk", flat=True))
+                people = Connection.objects.using(alias()).filter(backend__in=keys)
+                found = list(people.filter(identity=identity).values_list("pk", flat=True))
                 return list(of_message.filter(connection__in=found)) if found else []
             if not external_id:
                 two = list(of_message[:2])  # of which nobody can tell

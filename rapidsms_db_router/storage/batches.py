@@ -9,6 +9,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.models.transmission import Group
 from rapidsms_db_router.storage import bulk
@@ -22,10 +23,10 @@ def cut(message: Message) -> None:
     names = {name for name, _ in conf.installed_backends()}
     own = {name: conf.claim_size(name) for name in names}
     special = {name: size for name, size in own.items() if size != conf.claim_size()}
-    keys = (
-        dict(Backend.objects.filter(name__in=special).values_list("pk", "name")) if special else {}
-    )
-    sizes = {pk: special[name] for pk, name in keys.items()}
+    sizes = {}
+    if special:
+        backends = Backend.objects.using(alias()).filter(name__in=special)
+        sizes = {pk: special[name] for pk, name in backends.values_list("pk", "name")}
     bulk.insert_batches(message, size=conf.claim_size(), sizes=sizes)
 
 

@@ -15,6 +15,7 @@ from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
 
 from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Message
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def connections_of(message: Message) -> list[Connection]:
     """Return the connections of a message, in the order of its transmissions."""
     if "transmissions" in getattr(message, "_prefetched_objects_cache", {}):
         return [row.connection for row in message.transmissions.all()]
-    connections = Connection.objects.filter(transmissions__message=message)
+    connections = Connection.objects.using(alias()).filter(transmissions__message=message)
     connections = connections.select_related("backend", "contact")
     return list(connections.order_by("transmissions__pk"))
 

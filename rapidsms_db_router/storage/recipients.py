@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import conf
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.errors import InvalidConnection
 
 #: Recipients that are stored and divided in Python; the database does so with more of them.
@@ -19,7 +20,7 @@ def recipients(given: Any) -> list[Connection] | QuerySet[Connection]:
     """Return connections in a form that may be walked more than once.
 
     :param given: a QuerySet, a list, any other iterable, or one ``Connection``.
-    :returns: the QuerySet as it is; anything else as a list.
+    :returns: the QuerySet, of the database that is written; anything else as a list.
     :raises InvalidConnection: for what is no connection, or not saved.
     """
     if isinstance(given, QuerySet):
@@ -27,7 +28,7 @@ def recipients(given: Any) -> list[Connection] | QuerySet[Connection]:
             raise InvalidConnection(
                 f"A QuerySet of {given.model.__name__} holds no recipients; pass Connections."
             )
-        return given
+        return given.using(alias())
     several = isinstance(given, Iterable) and not isinstance(given, str)
     connections = list(given) if several else [given]
     for connection in connections:
@@ -53,5 +54,8 @@ def one_batch_for(connections: Any) -> Backend | None:
         return None
     if len({connection.backend_id for connection in connections}) > 1:
         return None
-    backend: Backend = connections[0].backend
+    first = connections[0]
+    if not Connection.backend.is_cached(first):
+        first.backend = Backend.objects.using(alias()).get(pk=first.backend_id)
+    backend: Backend = first.backend
     return backend if len(connections) <= conf.claim_size(backend.name) else None

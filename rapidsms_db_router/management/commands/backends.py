@@ -10,6 +10,7 @@ from django.db.models import Sum
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import Batch, SlotLease
 from rapidsms_db_router.publishing import doorbells
@@ -33,7 +34,8 @@ class Command(BaseCommand):
         for backend in resumed:
             operators.resume(backend)
             doorbells.publish_outbound(backend, message_id=0)
-        for backend in Backend.objects.select_related("router_state").order_by("name"):
+        backends = Backend.objects.using(alias()).select_related("router_state")
+        for backend in backends.order_by("name"):
             waiting = Batch.objects.filter(backend=backend, claim_token=None).count()
             leases = SlotLease.objects.filter(backend=backend, expires_at__gt=now())
             calls = leases.aggregate(n=Sum("in_flight"), left=Sum("abandoned"))
@@ -45,8 +47,9 @@ class Command(BaseCommand):
 
 
 def _backend(name: str) -> Backend:
+    backends = Backend.objects.using(alias())
     try:
-        return Backend.objects.get(name=name)
+        return backends.get(name=name)
     except Backend.DoesNotExist:
-        known = ", ".join(Backend.objects.order_by("name").values_list("name", flat=True))
+        known = ", ".join(backends.order_by("name").values_list("name", flat=True))
         raise CommandError(f"There is no backend {name!r}; there are: {known or 'none'}.") from None
