@@ -17,7 +17,6 @@ ROOT = Path(__file__).parent.parent
 ON_EACH_DATABASE = (
     "tests/unit",
     "tests/integration",
-    "tests/operations",
     "tests/fuzz",
     "tests/concurrency",
     "tests/faults",

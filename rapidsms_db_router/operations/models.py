@@ -7,8 +7,10 @@ hour is a range of primary keys, so that no index of dates is needed.
 from __future__ import annotations
 
 from django.db import models
+from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.models import Message
 
 #: The most characters of a reason.
 LONGEST_REASON = 80
@@ -107,6 +109,36 @@ class Latency(models.Model):
         return f"{self.hour_id} {self.backend} {self.span}"
 
 
+class Broadcast(models.Model):
+    """A message to many people; found by the tallies, or written on the page."""
+
+    #: The message.
+    message = models.OneToOneField(Message, related_name="broadcast", on_delete=models.CASCADE)
+    #: How many people it is for.
+    recipients = models.PositiveBigIntegerField()
+    #: Who wrote it, if it was written on the page.
+    author = models.CharField(max_length=150, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.message_id}: {self.recipients}"
+
+
+class Draft(models.Model):
+    """A broadcast that its author looks at before it is sent."""
+
+    text = models.TextField()
+    #: Whose connections it is for: of this backend ...
+    backend = models.ForeignKey(Backend, related_name="+", on_delete=models.CASCADE)
+    #: ... all, or those with these numbers.
+    numbers = models.JSONField(null=True)
+    not_before = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    author = models.CharField(max_length=150)
+
+    def __str__(self) -> str:
+        return f"{self.pk} by {self.author}"
+
+
 class Alert(models.Model):
     """An incident that is going on, or that was told of and has ended: each is told once."""
 
@@ -139,6 +171,7 @@ class Access(models.Model):
         permissions = (
             ("see_personal", "Can see numbers and texts"),
             ("send", "Can write to people"),
+            ("broadcast", "Can write to many people at once"),
             ("export", "Can export what a list shows"),
         )
 

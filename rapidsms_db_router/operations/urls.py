@@ -2,6 +2,12 @@
 
 from django.urls import path, re_path
 
+from rapidsms_db_router.operations.views.broadcasts import (
+    BroadcastsView,
+    BroadcastView,
+    DraftView,
+    WriteView,
+)
 from rapidsms_db_router.operations.views.health import LiveView, ReadyView
 from rapidsms_db_router.operations.views.messages import ConversationView, ExportView, MessagesView
 from rapidsms_db_router.operations.views.operations import OperationsView
@@ -11,6 +17,10 @@ urlpatterns = [
     path("messages/", MessagesView.as_view(), name="router-messages"),
     re_path(r"^messages\.(?P<format>csv|jsonl)$", ExportView.as_view(), name="router-export"),
     path("messages/of/<int:pk>/", ConversationView.as_view(), name="router-conversation"),
+    path("broadcasts/", BroadcastsView.as_view(), name="router-broadcasts"),
+    path("broadcasts/write/", WriteView.as_view(), name="router-write"),
+    path("broadcasts/draft/<int:pk>/", DraftView.as_view(), name="router-draft"),
+    path("broadcasts/<int:pk>/", BroadcastView.as_view(), name="router-broadcast"),
     path("health/live", LiveView.as_view(), name="router-live"),
     path("health/ready", ReadyView.as_view(), name="router-ready"),
 ]

@@ -15,6 +15,7 @@ from django.db.models import (
     F,
     IntegerField,
     Q,
+    QuerySet,
     Sum,
     Value,
     When,
@@ -77,13 +78,16 @@ def count(hour: Hour) -> tuple[list[Tally], list[Latency]]:
     ]
 
 
-def _groups(hour: Hour) -> Iterator[dict[str, Any]]:
+def rows_of(hour: Hour) -> QuerySet[Transmission]:
+    """Return the transmissions of an hour."""
     rows, end = Transmission.objects.filter(pk__gte=hour.first_id), end_of(hour)
-    if end is not None:
-        rows = rows.filter(pk__lt=end)
+    return rows if end is None else rows.filter(pk__lt=end)
+
+
+def _groups(hour: Hour) -> Iterator[dict[str, Any]]:
     outbound = Q(message__direction=Direction.OUTGOING)
     failed = Q(status=Status.ERRORED, next_try=None)
-    grouped = rows.annotate(
+    grouped = rows_of(hour).annotate(
         backend=F("connection__backend__name"),
         way=F("message__direction"),
         outcome=OUTCOME,

@@ -12,8 +12,9 @@ from django.db import transaction
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.operations.broadcasts import finding as broadcasts
 from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Tally
-from rapidsms_db_router.operations.tallies.counting import count
+from rapidsms_db_router.operations.tallies.counting import count, rows_of
 from rapidsms_db_router.operations.tallies.hours import HOUR, OPEN_FOR, discover, discover_older
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def tally(hour: Hour) -> bool:
     """
     begun, moment = time.monotonic(), now()
     tallies, latencies = count(hour)
+    broadcasts.find(rows_of(hour))
     took = time.monotonic() - begun
     waits = any(each.outcome == Outcome.WAITING for each in tallies)
     is_final = not waits and moment > hour.start + HOUR + OPEN_FOR

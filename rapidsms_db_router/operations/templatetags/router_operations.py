@@ -77,8 +77,19 @@ def number_of(row: Transmission, may_see: bool) -> str:
 @register.filter
 def text_of(row: Transmission, may_see: bool) -> str:
     """The text of a transmission; for others its length."""
-    text = row.message.text
+    return personal(row.message.text, may_see)
+
+
+@register.filter
+def personal(text: str, may_see: bool) -> str:
+    """A text; for others its length."""
     return text if may_see else _("%(number)s characters") % {"number": len(text)}
+
+
+@register.filter
+def state_word(name: str) -> Any:
+    """The word for a state."""
+    return words.STATES[name][0]
 
 
 @register.filter

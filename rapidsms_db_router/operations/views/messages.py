@@ -33,7 +33,7 @@ class MessagesView(OperatorsPage):
         wanted, may_see = wanted_by(self.request, backends)
         return super().get_context_data(
             wanted=wanted,
-            page=listing.page(wanted, _primary_key(self.request.GET.get("before"))),
+            page=listing.page(wanted, primary_key(self.request.GET.get("before"))),
             backends=backends,
             may_export=self.request.user.has_perm(EXPORT),
             states=[(word, label) for word, (label, _q) in STATES.items()],
@@ -83,7 +83,7 @@ class ConversationView(OperatorsPage):
         contact = connection.contact
         connections = list(contact.connection_set.all()) if contact else [connection]
         of_person = Transmission.objects.filter(connection__in=connections)
-        before = _primary_key(self.request.GET.get("before"))
+        before = primary_key(self.request.GET.get("before"))
         ids = sorted(of_person.values_list("pk", flat=True)[: listing.MOST_FOUND], reverse=True)
         ids = [pk for pk in ids if before is None or pk < before]
         shown = Transmission.objects.filter(pk__in=ids[: listing.ROWS]).order_by("-pk")
@@ -102,7 +102,7 @@ class ConversationView(OperatorsPage):
         """Send an answer."""
         if not request.user.has_perm(SEND):
             return self.handle_no_permission()
-        text = request.POST.get("text", "").strip()
+        text = request.POST.get("text", "").strip().replace("\r\n", "\n")
         if text:
             send(text, [_connection(pk)])
             messages.success(request, _("The answer is stored, and will be sent."))
@@ -122,7 +122,7 @@ def _one_of(choices: Any, said: str | None) -> str:
     return said if said is not None and said in choices else ""
 
 
-def _primary_key(said: str | None) -> int | None:
+def primary_key(said: str | None) -> int | None:
     """Return a primary key from a parameter, if it is one that a column can hold."""
     if said is None or not (said.isascii() and said.isdigit()):
         return None

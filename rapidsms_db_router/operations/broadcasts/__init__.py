@@ -1,0 +1,1 @@
+"""Messages to many people: finding them, following them, and writing them."""
