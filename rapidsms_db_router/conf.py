@@ -129,7 +129,11 @@ def rate(backend_name: str | None) -> float | None:
 
     ``None`` if it sets no ``"router.db.rate"``: as many as it takes.
     """
-    said = backend_option(backend_name, "router.db.rate", None)
+    return parse_rate(backend_option(backend_name, "router.db.rate", None))
+
+
+def parse_rate(said: Any) -> float | None:
+    """Return what a rate such as ``"300/s"`` means, in segments a second; ``None`` if nothing."""
     found = None if said is None else RATE.fullmatch(str(said))
     return None if found is None else int(found[1]) / UNITS[found[2]]
 

@@ -1,12 +1,15 @@
-"""What operators see of a backend, and what they decide: pause and resume."""
+"""What operators see of a backend, and what they decide: pauses and limits."""
 
 from __future__ import annotations
 
+import datetime
 import logging
+from typing import Any
 
 from django.db import transaction
 from rapidsms.models import Backend
 
+from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit
@@ -14,6 +17,14 @@ from rapidsms_db_router.limits.circuit import Circuit
 from rapidsms_db_router.models import BackendState, Batch
 
 logger = logging.getLogger(__name__)
+
+#: The columns of a pause, and their widths.
+PAUSE = ("paused", "paused_at", "paused_until", "paused_by", "pause_reason")
+LONGEST_NAME, LONGEST_REASON = 150, 200
+#: The limits that can be set, and the least that each can be.
+LIMITS = {"rate": 1, "concurrency": 1, "max_retries": 0}
+#: The most that a limit can be.
+MOST = 10_000
 
 
 def state_of(backend: Backend) -> BackendState | None:
@@ -27,24 +38,51 @@ def state_of(backend: Backend) -> BackendState | None:
 
 def describe(backend: Backend) -> str:
     """Return in words whether a backend is called, and why not."""
-    state = state_of(backend)
-    if state is not None and state.paused:
-        return "paused"
-    found = circuit.state_of(state, now())
+    state, moment = state_of(backend), now()
+    if state is not None and state.is_paused(moment):
+        return _describe_pause(state)
+    found = circuit.state_of(state, moment)
     if found is Circuit.CLOSED or state is None:
         return "working"
-    until = f"{state.open_until:%Y-%m-%d %H:%M:%S %Z}".rstrip()
-    since = f"{state.opened_at:%Y-%m-%d %H:%M:%S %Z}".rstrip() if state.opened_at else "?"
+    until, since = _date(state.open_until), _date(state.opened_at)
     tried = f"tried again at {until}" if found is Circuit.OPEN else "being tried again"
     return f"out of order since {since} ({state.reason}), {tried}"
 
 
-def pause(backend: Backend) -> None:
-    """Have no further call made to a backend: within a second, and calls in flight end."""
+def _describe_pause(state: BackendState) -> str:
+    by = f" by {state.paused_by}" if state.paused_by else ""
+    since = f" since {_date(state.paused_at)}" if state.paused_at else ""
+    until = f" until {_date(state.paused_until)}" if state.paused_until else ""
+    reason = f" ({state.pause_reason})" if state.pause_reason else ""
+    return f"paused{by}{since}{until}{reason}"
+
+
+def _date(moment: datetime.datetime | None) -> str:
+    return "?" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S %Z}".rstrip()
+
+
+def pause(
+    backend: Backend,
+    *,
+    by: str = "",
+    reason: str = "",
+    until: datetime.datetime | None = None,
+) -> None:
+    """Have no further call made to a backend: within a second, and calls in flight end.
+
+    :param by: the operator's name, as it is shown.
+    :param reason: why, as it is shown.
+    :param until: when the backend is called again; ``None``: once it is resumed.
+    :raises ValueError: if that is not later than now.
+    """
+    moment = now()
+    if until is not None and until <= moment:
+        raise ValueError(f"A pause until {until} is over already: it is {moment}.")
     with transaction.atomic(using=alias()):
         state = BackendState.objects.lock(backend.pk)
-        state.paused = True
-        state.save(update_fields=("paused",))
+        state.paused, state.paused_at, state.paused_until = True, moment, until
+        state.paused_by, state.pause_reason = by[:LONGEST_NAME], reason[:LONGEST_REASON]
+        state.save(update_fields=PAUSE)
     logger.info("backend_paused backend=%s", backend.pk)
 
 
@@ -52,9 +90,49 @@ def resume(backend: Backend) -> None:
     """Have a backend called again, also one whose circuit is open; the caller rings its bell."""
     with transaction.atomic(using=alias()):
         state = BackendState.objects.lock(backend.pk)
-        state.paused = False
+        state.paused, state.paused_at, state.paused_until = False, None, None
+        state.paused_by = state.pause_reason = ""
         circuit.record_response(state)
         state.save()
         # what failed by the gateway's fault needs not wait any longer
         Batch.objects.make_ready(backend.pk)
     logger.info("backend_resumed backend=%s", backend.pk)
+
+
+def set_limits(backend: Backend, **limits: str | int | None) -> dict[str, tuple[Any, Any]]:
+    """Set limits of a backend in place of its options, or give them back; within a second.
+
+    :param limits: ``rate`` (such as ``"300/s"``), ``concurrency`` and ``max_retries``; ``None``:
+        the backend's option counts again.
+    :returns: of each limit that has changed what was set before, and what is set now.
+    :raises ValueError: for another name, or for a value of another kind; nothing is changed.
+    """
+    wanted = {name: _checked(name, value) for name, value in limits.items()}
+    with transaction.atomic(using=alias()):
+        state = BackendState.objects.lock(backend.pk)
+        before = {name: getattr(state, name) for name in wanted}
+        for name, value in wanted.items():
+            setattr(state, name, value)
+        state.save(update_fields=list(wanted))
+    changed = {
+        name: (before[name], wanted[name]) for name in wanted if before[name] != wanted[name]
+    }
+    logger.info("limits_set backend=%s limits=%s", backend.pk, ",".join(sorted(changed)))
+    return changed
+
+
+def _checked(name: str, value: str | int | None) -> Any:
+    if name not in LIMITS:
+        raise ValueError(f"There is no limit {name!r}; there are: {', '.join(LIMITS)}.")
+    if name == "rate":
+        if value is not None and conf.parse_rate(value) is None:
+            raise ValueError(
+                f"rate is {value!r}; say how many segments, such as '300/s' or '20/m'."
+            )
+        return value or ""
+    if value is None:
+        return None
+    least = LIMITS[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        raise ValueError(f"{name} is {value!r}; it is a whole number from {least} to {MOST}.")
+    return value

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from rapidsms.models import Backend
 
-from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import circuit
 from rapidsms_db_router.limits.circuit import Circuit, Outage
+from rapidsms_db_router.limits.overrides import Limits, limits_of
 from rapidsms_db_router.limits.rate import HORIZON, grant
 from rapidsms_db_router.limits.slots import LEASE, lease_slots
 from rapidsms_db_router.models import BackendState, Batch
@@ -53,6 +53,8 @@ class Permit:
     grant: tuple[float, float] | None = None
     #: In how many seconds to ask again, if sooner or later than usual.
     ask_in: float = VALID
+    #: The limits that count, once they are known.
+    limits: Limits | None = None
 
 
 def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: bool) -> Permit:
@@ -63,26 +65,28 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
     :param wants_grant: whether it needs more of the rate.
     """
     state = BackendState.objects.lock(backend.pk)
-    moment = now()
+    moment, limits = now(), limits_of(state, backend.name)
+    is_paused = state.is_paused(moment)
     slots = lease_slots(
         backend.pk,
         sender,
-        slots=conf.concurrency(backend.name),
-        wanted=0 if state.paused else demand.calls,
+        slots=limits.concurrency,
+        wanted=0 if is_paused else demand.calls,
         in_flight=demand.in_flight,
         abandoned=demand.abandoned,
         moment=moment,
     )
     # calls in flight, and threads that were left behind, count for as long as there are any
     longest = RENEWAL if demand.in_flight or demand.abandoned else float("inf")
-    if state.paused:
-        return Permit(blocked=True, ask_in=longest)
+    if is_paused:
+        end = state.paused_until
+        seconds = longest if end is None else (end - moment).total_seconds()
+        return Permit(blocked=True, ask_in=min(seconds, longest), limits=limits)
     found = circuit.state_of(state, moment)
     if found is Circuit.OPEN:
         seconds = (state.open_until - moment).total_seconds()  # type: ignore[operator]
-        return Permit(blocked=True, failing=True, ask_in=min(seconds, longest))
-    granted, wait = None, VALID
-    rate = conf.rate(backend.name)
+        return Permit(blocked=True, failing=True, ask_in=min(seconds, longest), limits=limits)
+    granted, wait, rate = None, VALID, limits.rate
     if rate is not None and wants_grant and slots and demand.next_segments:
         granted = grant(state.granted_until, moment, rate, demand.segments, demand.next_segments)
         if granted is not None:
@@ -97,6 +101,7 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
         failing=bool(state.failures or state.failed_ids or trial),
         grant=granted and _seconds(granted, moment),
         ask_in=max(wait, 0.01) if slots and not trial else 0.05,
+        limits=limits,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 
 from django.db import models
@@ -14,6 +15,11 @@ from rapidsms_db_router.models.primary import PrimaryManager
 
 class BackendStateQuerySet(models.QuerySet["BackendState"]):
     """The states of backends, of which a worker locks one before it decides by it."""
+
+    def paused(self) -> BackendStateQuerySet:
+        """Select those to which nothing is to be sent now."""
+        endless = models.Q(paused_until=None)
+        return self.filter(endless | models.Q(paused_until__gt=now()), paused=True)
 
     def lock(self, backend_id: int) -> BackendState:
         """Let no other process decide about a backend until the surrounding transaction has ended.
@@ -47,6 +53,15 @@ class BackendState(models.Model):
     locked = models.DateTimeField(default=now)
     #: Whether an operator wants nothing to be sent to it.
     paused = models.BooleanField(default=False)
+    #: Since when, by which operator and why; until when, if the pause has an end.
+    paused_at = models.DateTimeField(null=True)
+    paused_by = models.CharField(max_length=150, blank=True)
+    pause_reason = models.CharField(max_length=200, blank=True)
+    paused_until = models.DateTimeField(null=True)
+    #: What operators have set in place of the backend's options; empty: the option counts.
+    rate = models.CharField(max_length=20, blank=True)
+    concurrency = models.PositiveIntegerField(null=True)
+    max_retries = models.PositiveIntegerField(null=True)
     #: How many calls in a row failed by the gateway's fault.
     failures = models.PositiveIntegerField(default=0)
     #: Transmissions that an account or URL error has met in a row, each once.
@@ -67,6 +82,10 @@ class BackendState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.backend_id}: {'paused' if self.paused else 'not paused'}"
+
+    def is_paused(self, moment: datetime.datetime) -> bool:
+        """Return whether nothing is to be sent to the backend at a moment."""
+        return self.paused and (self.paused_until is None or self.paused_until > moment)
 
 
 class SlotLease(models.Model):

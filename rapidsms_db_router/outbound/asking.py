@@ -35,16 +35,16 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
         release_slots(lane.backend.pk, sender)
         lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
         return
-    lane.read_options()
     demand = lane.demand()
     permit = permits.ask(lane.backend, sender, demand, wants_grant=lane.wants_grant(moment))
     lane.asked = demand.calls
+    lane.permit, lane.permit_until = permit, moment + permit.ask_in
+    lane.read_options()
     if permit.grant is not None:
         start, end = (moment + seconds for seconds in permit.grant)
         grant = Grant(start, end, lane.options.rate or 1.0)
         if not (lane.grants and lane.grants[-1].extend(grant)):
             lane.grants.append(grant)
-    lane.permit, lane.permit_until = permit, moment + permit.ask_in
     if permit.slots or permit.blocked or lane.calls:
         lane.starving_since = None
     elif lane.starving_since is None:

@@ -53,11 +53,18 @@ class Completion:
 
 
 def decide(
-    call: Call, response: SendResponse, *, is_open: bool, divides: bool, at_once: bool = False
+    call: Call,
+    response: SendResponse,
+    *,
+    is_open: bool,
+    max_retries: int,
+    divides: bool,
+    at_once: bool = False,
 ) -> Completion:
     """Return what follows from a response: a pure function, but for the jitter of the backoff.
 
     :param is_open: whether the circuit of the backend is not closed after this call.
+    :param max_retries: tries that follow the first.
     :param divides: whether a refused call may be divided.
     :param at_once: whether what is tried again is due now.
     """
@@ -65,14 +72,13 @@ def decide(
     if response.is_divisible and divides:
         done.requeued, done.divided = list(call.rows), True
         return done
-    most = conf.max_retries(call.backend_name)
     resend = conf.after_crash(call.backend_name) == conf.RESEND
     for failure in response.failed:
         if response.is_whole and not at_once and _is_lines(call, failure, is_open):
             done.requeued.append(failure.row)
         elif (
             failure.is_permanent
-            or failure.row.attempts > most
+            or failure.row.attempts > max_retries
             or (failure.cause is Cause.UNKNOWN and not resend)
         ):
             done.given_up.append(failure)

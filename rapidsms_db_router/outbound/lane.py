@@ -15,6 +15,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router import conf
 from rapidsms_db_router.errors import OutcomeUnknown
 from rapidsms_db_router.limits import segments
+from rapidsms_db_router.limits.overrides import Limits, limits_of
 from rapidsms_db_router.limits.permits import Demand, Permit
 from rapidsms_db_router.limits.rate import Grant
 from rapidsms_db_router.models import Message
@@ -43,20 +44,26 @@ class Options:
     rate: float | None
     timeout: float
     concurrency: int
+    max_retries: int
     coding: int | None
 
     @classmethod
-    def of(cls, name: str) -> Options:
-        """Read them."""
-        concurrency = conf.concurrency(name)
+    def of(cls, name: str, limits: Limits | None = None) -> Options:
+        """Read them.
+
+        :param limits: those that count at run time, once they are known.
+        """
+        limits = limits or limits_of(None, name)
+        concurrency = limits.concurrency
         if conf.is_local(name):
             concurrency = min(concurrency, 1)  # of this process: no gateway is waited for
         return cls(
             call_size=conf.call_size(name),
             claim_size=conf.claim_size(name),
-            rate=conf.rate(name),
+            rate=limits.rate,
             timeout=conf.timeout(name),
             concurrency=concurrency,
+            max_retries=limits.max_retries,
             coding=conf.coding(name),
         )
 
@@ -145,8 +152,8 @@ class Lane:
         self.doubtful: list[uuid.UUID] = []
 
     def read_options(self) -> None:
-        """Read the settings of the backend again."""
-        self.options = Options.of(self.backend.name)
+        """Read the settings of the backend again, and what operators have set instead."""
+        self.options = Options.of(self.backend.name, self.permit.limits)
 
     # What there is to do
 

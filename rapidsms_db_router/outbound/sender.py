@@ -202,6 +202,7 @@ class Sender:
                 call,
                 answered,
                 is_open=is_open,
+                max_retries=lane.options.max_retries,
                 divides=batch is not None and batch.refused < MOST_REFUSED,
                 at_once=not self.limited,
             )

@@ -15,7 +15,7 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import Batch, Message, Transmission, status
+from rapidsms_db_router.models import BackendState, Batch, Message, Transmission, status
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound import discarding
@@ -160,7 +160,8 @@ def ring(*, dry_run: bool = False) -> int:
     ids = waiting.order_by().values("backend").distinct()
     backends = Backend.objects.using(alias()).filter(pk__in=ids)
     count = 0
-    for backend in backends.exclude(router_state__paused=True):
+    paused = BackendState.objects.paused().values("backend")
+    for backend in backends.exclude(pk__in=paused):
         if not dry_run and not _publish(backend, waiting.filter(backend=backend)):
             raise BrokerDown
         count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from getpass import getuser
 from io import StringIO
 
 import pytest
@@ -10,6 +11,7 @@ from django.core.management import CommandError, call_command
 from rapidsms.router import send
 
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.limits.overrides import limits_of
 from rapidsms_db_router.models import BackendState, SlotLease
 
 pytestmark = pytest.mark.django_db
@@ -50,7 +52,9 @@ def test_it_counts_what_the_senders_have_in_flight_until_their_leases_end(person
 
 def test_it_pauses_and_resumes(worker, people, calls):
     (person,) = people(1)
-    assert said("--pause", "phones") == [shown("phones", "paused")]
+    (line,) = said("--pause", "phones", "--reason", "the gateway moves")
+    assert line.startswith(f"phones: paused by {getuser()} since ")
+    assert "(the gateway moves); 0 batches waiting" in line
     with worker.commit():
         send("news", person)
     worker.work()
@@ -77,3 +81,31 @@ def test_a_name_that_is_none_is_an_error_that_names_those_there_are(person):
     with pytest.raises(CommandError, match="no backend 'fones'; there are: phones"):
         said("--pause", "fones")
     assert not BackendState.objects.exists()
+
+
+def test_it_sets_limits_and_gives_them_back(person):
+    said("--limit", "phones", "--rate", "30/m", "--concurrency", "7", "--max-retries", "0")
+    state = BackendState.objects.get()
+    limits = limits_of(state, "phones")
+    assert (limits.rate, limits.concurrency, limits.max_retries) == (0.5, 7, 0)
+    said("--limit", "phones", "--rate", "default", "--concurrency", "default")
+    limits = limits_of(BackendState.objects.get(), "phones")
+    assert (limits.rate, limits.concurrency, limits.max_retries) == (None, 50, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--limit", "phones", "--rate", "fast"], "rate is 'fast'"),
+        (["--limit", "phones", "--concurrency", "0"], "concurrency is 0"),
+        (["--limit", "phones", "--concurrency", "many"], "concurrency is 'many'"),
+        (["--limit", "phones", "--max-retries", "-1"], "max_retries is '-1'"),
+        (["--rate", "3/s"], "say --limit"),
+        (["--pause", "phones", "--until", "soon"], "--until is 'soon'"),
+        (["--pause", "phones", "--until", "2020-01-01"], "over already"),
+    ],
+)
+def test_it_names_what_is_wrong(person, arguments, words):
+    with pytest.raises(CommandError, match=words):
+        said(*arguments)
+    assert not BackendState.objects.filter(paused=True).exists()

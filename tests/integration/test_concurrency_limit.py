@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rapidsms_db_router.conf import CONCURRENCY
+from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import Batch, SlotLease
 from tests.integration.stage import Stage, statuses
 
@@ -128,3 +129,28 @@ def test_slots_are_given_back_when_nothing_is_left_to_be_sent(worker, monkeypatc
     assert SlotLease.objects.get().slots > 0
     stage.play(seconds=1)
     assert not SlotLease.objects.exists()
+
+
+def test_a_limit_that_operators_set_counts_within_a_second(worker, monkeypatch, options, people):
+    stage = Stage(worker, monkeypatch)
+    stage.store(people(30))
+    operators.set_limits(people(1)[0].backend, concurrency=3)
+    for _ in range(2):
+        stage.step()
+        stage.clock.go_on(0.3)
+    assert stage.in_flight == 3
+    changed = operators.set_limits(people(1)[0].backend, concurrency=None)
+    assert changed == {"concurrency": (3, None)}
+    for _ in range(10):
+        stage.step()
+        stage.clock.go_on(0.1)
+    assert stage.in_flight == 30
+
+
+def test_tries_that_operators_set_count(worker, monkeypatch, options, people):
+    stage = Stage(worker, monkeypatch)
+    message = stage.store(people(1))
+    operators.set_limits(people(1)[0].backend, max_retries=0)
+    stage.play(lambda call: ValueError("no"))
+    assert statuses(message) == "E"
+    assert not Batch.objects.exists()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from argparse import ArgumentParser
+from getpass import getuser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Sum
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
@@ -22,15 +27,32 @@ class Command(BaseCommand):
     help = "Shows whether each backend is called and what waits for it; pauses and resumes them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take ``--pause`` and ``--resume`` with names."""
+        """Take names of backends, and what is to be done with them."""
         parser.add_argument("--pause", metavar="NAME", nargs="+", default=[], help="send nothing")
+        parser.add_argument("--reason", default="", help="why they are paused, as it is shown")
+        parser.add_argument("--until", metavar="DATE", help="when the pause ends, in ISO 8601")
         parser.add_argument("--resume", metavar="NAME", nargs="+", default=[], help="send again")
+        parser.add_argument("--limit", metavar="NAME", nargs="+", default=[], help="set limits")
+        parser.add_argument("--rate", help="segments, such as 300/s; default: that of the settings")
+        for name in ("concurrency", "max-retries"):
+            words = "a number; default: that of the settings"
+            parser.add_argument(f"--{name}", metavar="NUMBER", help=words)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked for, and show how it is now."""
-        paused, resumed = (list(map(_backend, options[name])) for name in ("pause", "resume"))
-        for backend in paused:
-            operators.pause(backend)
+        paused, resumed, limited = (
+            list(map(_backend, options[name])) for name in ("pause", "resume", "limit")
+        )
+        until, limits = _date(options["until"]), _limits(options)
+        if limits and not limited:
+            raise CommandError(f"{', '.join(limits)}: say --limit and the names of backends.")
+        try:
+            for backend in paused:
+                operators.pause(backend, by=getuser(), reason=options["reason"], until=until)
+            for backend in limited:
+                operators.set_limits(backend, **limits)
+        except ValueError as err:
+            raise CommandError(str(err)) from err
         for backend in resumed:
             operators.resume(backend)
             doorbells.publish_outbound(backend, message_id=0)
@@ -53,3 +75,25 @@ def _backend(name: str) -> Backend:
     except Backend.DoesNotExist:
         known = ", ".join(backends.order_by("name").values_list("name", flat=True))
         raise CommandError(f"There is no backend {name!r}; there are: {known or 'none'}.") from None
+
+
+def _date(said: str | None) -> datetime.datetime | None:
+    if said is None:
+        return None
+    try:
+        date = parse_datetime(said)
+    except ValueError:
+        date = None
+    if date is None:
+        raise CommandError(f"--until is {said!r}; say a date such as 2030-12-31T08:00.")
+    return timezone.make_aware(date) if settings.USE_TZ and timezone.is_naive(date) else date
+
+
+def _limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the limits that were named, by name; ``default`` gives one back."""
+    found = {}
+    for name in operators.LIMITS:
+        said = options[name]
+        if said is not None:
+            found[name] = None if said == "default" else int(said) if said.isdigit() else said
+    return found
