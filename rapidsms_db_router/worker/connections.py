@@ -1,7 +1,13 @@
-"""The connection to the database that a worker's thread keeps from task to task."""
+"""The connection to the database that a worker's thread keeps from task to task.
+
+Where Django has a pool of connections, a thread gives its connection back after each task and each
+step: a pool may be smaller than the number of threads.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +16,7 @@ from typing import Any
 
 from celery.signals import worker_init
 from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from kombu.utils.compat import detect_environment
 
 from rapidsms_db_router.db.connection import alias
@@ -61,7 +68,38 @@ def _put_away() -> None:
     if connection.connection is None or connection.in_atomic_block or connection.errors_occurred:
         return
     del connections[alias()]
+    if _is_pooled(connection):
+        connection.close()  # not by Celery, which would close the pool, too
+        return
     _kept.connection = connection, _kept.opened, time.monotonic()
+
+
+def give_back() -> None:
+    """Give this thread's connections of a pool back; those that are of none stay open."""
+    for connection in connections.all(initialized_only=True):
+        if _is_pooled(connection):
+            connection.close()
+
+
+def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
+    return bool(connection.settings_dict["OPTIONS"].get("pool"))
+
+
+def _forget_pools() -> None:
+    """Have a forked child begin without its parent's pools.
+
+    Their threads are not there in the child, and to close one would end the connections that its
+    parent uses.
+    """
+    module = sys.modules.get("django.db.backends.postgresql.base")
+    pools = getattr(getattr(module, "DatabaseWrapper", None), "_connection_pools", {})
+    _of_parent.extend(pools.values())
+    pools.clear()
+
+
+#: Never collected: a pool would wait for its threads.
+_of_parent: list[Any] = []
+os.register_at_fork(after_in_child=_forget_pools)
 
 
 @worker_init.connect

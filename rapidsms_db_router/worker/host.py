@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from django.db import connections
 
 from rapidsms_db_router.db.transient import is_transient
+from rapidsms_db_router.worker.connections import give_back
 from rapidsms_db_router.worker.shutdown import on_shutdown
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class Host:
                 pause, refused = 0.0, refused + 1
                 self._log(exc)
                 time.sleep(min(PACE * 2**refused, LONGEST_PAUSE))
+            finally:
+                give_back()
             took = min(time.monotonic() - last, LONGEST_PACE)
         connections.close_all()
 

@@ -2,7 +2,8 @@
 
 Beside what :mod:`tests.settings` reads: DB_ROUTER_TEST_ATOMIC_REQUESTS; and for a Kannel
 DB_ROUTER_TEST_SENDSMS_URL (where it takes messages), DB_ROUTER_TEST_ADDRESS (where its reports go)
-and DB_ROUTER_TEST_RATE (how fast it is given messages).
+and DB_ROUTER_TEST_RATE (how fast it is given messages); and DB_ROUTER_TEST_POOL, how many
+connections to PostgreSQL a process may have in its pool.
 """
 # ruff: noqa: F403, F405
 
@@ -14,6 +15,10 @@ from tests.settings import *
 INSTALLED_APPS = [name for name in INSTALLED_APPS if not name.startswith("tests.")]
 ROOT_URLCONF = "tests.acceptance.project.urls"
 DATABASES["default"]["ATOMIC_REQUESTS"] = "DB_ROUTER_TEST_ATOMIC_REQUESTS" in os.environ
+if "DB_ROUTER_TEST_POOL" in os.environ:
+    pool = {"min_size": 1, "max_size": int(os.environ["DB_ROUTER_TEST_POOL"]), "timeout": 10}
+    DATABASES["default"]["OPTIONS"] = {"pool": pool}
+    DB_ROUTER_RECOVERY_INTERVAL = 0.2
 if "pymysql" in sys.modules:
     # else it reads the certificates of the whole system whenever it connects: 35 ms
     DATABASES["default"]["OPTIONS"]["ssl_disabled"] = True
