@@ -41,6 +41,20 @@ class Status(models.TextChoices):
     ERRORED = "E", "Errored"
 
 
+#: E in words: another try follows, or none does. The stored letter is the same.
+RETRYING, FAILED = "Retrying", "Failed"
+
+
+def in_words(status: str, *, retrying: bool) -> str:
+    """Return a status in words.
+
+    :param retrying: whether another try follows if it is E.
+    """
+    if status == Status.ERRORED:
+        return RETRYING if retrying else FAILED
+    return str(Status(status).label)
+
+
 class Outcome(models.TextChoices):
     """What a gateway reports of one recipient.
 

@@ -17,7 +17,6 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from rapidsms.models import Backend
 
-from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.outbound import again, outbox
@@ -122,23 +121,6 @@ class BackendFilter(admin.SimpleListFilter):
             return queryset
         mine = Transmission.objects.filter(message=OuterRef("pk"), connection__backend=self.value())
         return queryset.filter(Exists(mine))
-
-
-class NextTryFilter(admin.SimpleListFilter):
-    """Errored transmissions, by whether a try follows."""
-
-    title = "next try"
-    parameter_name = "next_try"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """List the choices."""
-        return [("yes", "Will be tried again"), ("no", "Given up")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Select by the date of the next try."""
-        if self.value() not in ("yes", "no"):
-            return queryset
-        return queryset.filter(status=Status.ERRORED, next_try__isnull=self.value() == "no")
 
 
 def link(message: Message) -> SafeString:

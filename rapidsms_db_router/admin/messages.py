@@ -17,15 +17,16 @@ from rapidsms_db_router.admin.base import (
     SHORT,
     BackendFilter,
     ConnectionBackendFilter,
-    NextTryFilter,
     ReadOnlyAdmin,
     link,
     pretty,
 )
-from rapidsms_db_router.choices import Status
+from rapidsms_db_router.admin.states import StateFilter
+from rapidsms_db_router.choices import FAILED, RETRYING, Status
 from rapidsms_db_router.inbound import again as inbound_again
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.models.message import backend_context
+from rapidsms_db_router.models.transmission import RETRYING as RETRYING_TRANSMISSIONS
 from rapidsms_db_router.outbound import discarding
 from rapidsms_db_router.publishing import doorbells
 
@@ -39,17 +40,17 @@ class MessageAdmin(ReadOnlyAdmin):
         "date",
         "direction",
         "short_text",
-        "status",
+        "state",
         "short_error",
         "sent",
     )
     list_display_links = ("id", "short_text")
-    list_filter = ("direction", "status", BackendFilter, "date")
+    list_filter = ("direction", StateFilter, BackendFilter, "date")
     search_fields = ("text",)
     search_help_text = "A number, an external id, or part of a text"
     actions = ("resend", "reprocess", "cancel")
     fieldsets = (
-        (None, {"fields": ("direction", "status", "text", "transmission_counts", "error")}),
+        (None, {"fields": ("direction", "state", "text", "transmission_counts", "error")}),
         (
             "Dates",
             {"fields": ("date", "not_before", "expires_at", "updated", "sent", "delivered")},
@@ -71,6 +72,7 @@ class MessageAdmin(ReadOnlyAdmin):
         ),
     )
     readonly_fields = (
+        "state",
         "transmission_counts",
         "original",
         "replies",
@@ -101,16 +103,21 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.display(description="transmissions")
     def transmission_counts(self, message: Message) -> SafeString | str:
         """How many transmissions have which status, each a link to them."""
-        counts = message.transmissions.values_list("status").annotate(Count("pk")).order_by()
+        of_status = message.transmissions.values_list("status").order_by()
+        retried_rows = Count("pk", filter=RETRYING_TRANSMISSIONS)
+        counts: list[tuple[str, int, str]] = []
+        for status, count, retried in sorted(of_status.annotate(n=Count("pk"), of=retried_rows)):
+            if status != Status.ERRORED:
+                counts.append((status, count, Status(status).label))
+                continue
+            both = ((retried, RETRYING), (count - retried, FAILED))
+            counts += [(word, number, word) for number, word in both if number]
         page = reverse("admin:rapidsms_db_router_transmission_changelist")
         return (
             format_html_join(
                 ", ",
-                '<a href="{}?message__id__exact={}&amp;status__exact={}">{} {}</a>',
-                (
-                    (page, message.pk, status, intcomma(count), Status(status).label)
-                    for status, count in sorted(counts)
-                ),
+                '<a href="{}?message__id__exact={}&amp;state={}">{} {}</a>',
+                ((page, message.pk, state, intcomma(n), label) for state, n, label in counts),
             )
             or "none"
         )
@@ -170,7 +177,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
     list_display = (
         "id",
         "connection",
-        "status",
+        "state",
         "short_error",
         "attempts",
         "next_try",
@@ -179,10 +186,9 @@ class TransmissionAdmin(ReadOnlyAdmin):
     )
     list_select_related = ("message", "connection__backend")
     list_filter = (
-        "status",
+        StateFilter,
         "message__direction",
         ("connection__backend", ConnectionBackendFilter),
-        NextTryFilter,
         "date",
     )
     search_fields = ("connection__identity",)
@@ -191,7 +197,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
     fields = (
         "message_link",
         "connection",
-        "status",
+        "state",
         "error",
         "external_id",
         "attempts",
@@ -201,7 +207,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "sent",
         "delivered",
     )
-    readonly_fields = ("message_link",)
+    readonly_fields = ("message_link", "state")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Transmission]:
         """Join what a page shows of each: alone, it may be read from a replica."""

@@ -12,6 +12,13 @@ from rapidsms.backends.base import BackendBase
 
 from rapidsms_db_router import conf
 
+#: Engines of the RapidSMS community that name no recipient when they fail in the middle of a call.
+ONE_RECIPIENT = {
+    "rtwilio.outgoing.TwilioBackend": "raises at the first recipient that fails",
+    "envaya_nexmo.backend.NexmoOutgoingBackend": "raises at the first recipient that fails",
+    "rapidsms_telerivet.outgoing.TelerivetBackend": "returns at the first recipient that fails",
+    "rapidsms_multimodem.outgoing.MultiModemBackend": "does not say which recipient was refused",
+}
 #: What all ids begin with.
 ID = "rapidsms_db_router."
 OUR_KANNEL_ENGINE = "rapidsms_db_router.gateways.kannel.KannelBackend"
@@ -140,6 +147,9 @@ def check_backends(**_: Any) -> list[CheckMessage]:
         This app's Kannel backend is to have delivery reports, and no URL takes them.
     W015
         An option is set that this app's Kannel backend does not use.
+    W016
+        An engine of the RapidSMS community that was written for one recipient is given several
+        recipients in one call.
     """
     backends = getattr(settings, "INSTALLED_BACKENDS", {})
     if not isinstance(backends, Mapping):
@@ -172,6 +182,13 @@ def _ill_formed(problem: str) -> CheckMessage:
 def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     lower = {key.lower(): value for key, value in options.items()}
     yield from _check_engine(backend, lower.get("engine"))
+    if (how := ONE_RECIPIENT.get(str(lower.get("engine")))) and _several_in_a_call(lower):
+        yield Warning(
+            f"Backend {backend!r} has an engine that {how}. With several recipients in a call some"
+            " would be sent a message twice, or shown as Sent without it.",
+            hint="Set its 'router.db.batch_size' to 1.",
+            id=ID + "W016",
+        )
     if lower.get("engine") in conf.KANNEL_ENGINES:
         yield from _check_kannel(backend, lower)
     # this app's engines check their own options

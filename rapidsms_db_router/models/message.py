@@ -9,11 +9,15 @@ from typing import Any
 from django.db import models
 from rapidsms.models import Connection
 
-from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.choices import Direction, Status, in_words
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import status
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.primary import PrimaryManager
+
+#: What is errored, and whose errored transmissions will all be tried again.
+RETRYING = models.Q(status=Status.ERRORED, direction=Direction.OUTGOING, given_up=False)
+RETRYING &= ~models.Q(error=status.NO_RECIPIENTS)
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -103,6 +107,15 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return self.text[:60]
+
+    @property
+    def state(self) -> str:
+        """The status in words.
+
+        ``Retrying`` for E if all errored transmissions will be tried again, else ``Failed``.
+        """
+        final = self.given_up or self.error == status.NO_RECIPIENTS
+        return in_words(self.status, retrying=self.direction == Direction.OUTGOING and not final)
 
     def set_status(self) -> str:
         """Bring the status up to date with the transmissions, and return its letter.

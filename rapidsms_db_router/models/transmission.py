@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce
 from rapidsms.models import Connection
 
 from rapidsms_db_router import conf
-from rapidsms_db_router.choices import Status
+from rapidsms_db_router.choices import Status, in_words
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.message import Message
@@ -22,8 +22,10 @@ from rapidsms_db_router.models.primary import PrimaryManager
 #: The width of the column of a transmission's external id.
 LONGEST_EXTERNAL_ID = 255
 
+#: What is errored, and will be tried again.
+RETRYING = Q(status=Status.ERRORED, next_try__isnull=False)
 #: What is not being sent, and will be.
-PENDING = Q(status=Status.QUEUED) | Q(status=Status.ERRORED, next_try__isnull=False)
+PENDING = Q(status=Status.QUEUED) | RETRYING
 
 
 class Group(NamedTuple):
@@ -154,4 +156,9 @@ class Transmission(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.pk}: {self.get_status_display()}"
+        return f"{self.pk}: {self.state}"
+
+    @property
+    def state(self) -> str:
+        """The status in words; ``Retrying`` or ``Failed`` for E, by whether another try follows."""
+        return in_words(self.status, retrying=self.next_try is not None)

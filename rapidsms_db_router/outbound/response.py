@@ -55,6 +55,8 @@ from rapidsms_db_router.outbound.causes import (
 )
 from rapidsms_db_router.outbound.naming import Names
 
+#: Causes that concern the gateway, the way to it, or our account.
+LINE = (Cause.NOT_CALLED, Cause.OUTAGE, Cause.ACCOUNT, Cause.UNKNOWN)
 NOBODY = "names no recipient of the call"
 #: A gateway's id, where nothing but its looks tells it from an error: it has eight characters or
 #: more, a digit among them, no white space, and does not begin with a word such as "error".
@@ -84,7 +86,7 @@ class SendResponse:
     external_ids: dict[int, str] = field(default_factory=dict)
     #: Those that it did not take, or of which that is not known.
     failed: list[Failure] = field(default_factory=list)
-    #: Whether the call failed as a whole: no recipient was named.
+    #: Whether the call failed as a whole: no recipient was named, or the line failed for each.
     is_whole: bool = False
     #: Whether the backend was called: else the response tells nothing about the gateway.
     is_called: bool = True
@@ -176,6 +178,9 @@ def _read_mapping(rows: list[Recipient], returned: Mapping[Any, Any]) -> SendRes
         response.sent.append(row)
         if external_id := _external_id(said):
             response.external_ids[row.id] = external_id
+    # of a backend that calls its gateway for one recipient after the other, and gets to none
+    response.is_whole = all(failure.cause in LINE for failure in response.failed)
+    response.is_whole &= not response.sent
     return response
 
 

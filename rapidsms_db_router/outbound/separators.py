@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from django.utils.module_loading import import_string
-
 from rapidsms_db_router import conf
 
 #: Engines by dotted path, subclasses included, with the characters that part recipients beside
@@ -28,22 +26,18 @@ OURS = "rapidsms_db_router."
 
 def is_unfit(identity: str, backend_name: str) -> bool:
     """Return whether a backend's engine would take an identity for several, or for strangers'."""
-    engine = conf.backend_option(backend_name, "engine", None)
-    separators = _separators(engine) if isinstance(engine, (str, type)) else None
+    engine = conf.engine_class(backend_name)
+    separators = _separators(engine) if isinstance(engine, type) else None
     if separators is None:
         return False
     return not identity or any(each.isspace() or each in separators for each in identity)
 
 
 @cache
-def _separators(engine: str | type) -> str | None:
+def _separators(engine: type) -> str | None:
     """Return what parts recipients beside white space, if the engine is one of the table."""
-    try:
-        class_ = import_string(engine) if isinstance(engine, str) else engine
-        ancestors = [f"{each.__module__}.{each.__qualname__}" for each in class_.__mro__]
-    except Exception:  # the call itself says so
-        return None
-    for ancestor in ancestors:
+    for class_ in engine.__mro__:
+        ancestor = f"{class_.__module__}.{class_.__qualname__}"
         if ancestor.startswith(OURS):
             return None
         if ancestor in SEPARATORS:

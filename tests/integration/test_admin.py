@@ -17,7 +17,7 @@ from rapidsms.router import receive, send
 
 from rapidsms_db_router.admin.base import BoundedPaginator
 from rapidsms_db_router.limits import operators
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import BackendState, Message, Transmission
 
 pytestmark = pytest.mark.django_db
 
@@ -163,7 +163,10 @@ def correspondence(people, installed_backends):
         ("direction__exact=I", ["whatever from a radio", "echo from a phone"]),
         ("direction__exact=O", ["broadcast", "from a phone"]),
         ("status__exact=E", ["broadcast"]),
-        ("status__exact=R", ["whatever from a radio", "echo from a phone"]),
+        ("state=Failed", ["broadcast"]),
+        ("state=Retrying", []),
+        ("state=R", ["whatever from a radio", "echo from a phone"]),
+        ("state=S", ["from a phone"]),
         ("backend=phones", ["broadcast", "from a phone", "echo from a phone"]),
         ("backend=radios", ["broadcast", "whatever from a radio"]),
         (
@@ -208,9 +211,10 @@ def test_messages_are_filtered_by_date(admin):
         ("status__exact=S", 2),
         ("message__direction__exact=I", 2),
         ("connection__backend__id__exact=radios", 2),
-        ("next_try=no", 1),
-        ("next_try=yes", 0),
-        ("next_try=nonsense", 5),
+        ("state=Failed", 1),
+        ("state=Retrying", 0),
+        ("state=S", 2),
+        ("state=nonsense", 5),
     ],
 )
 @pytest.mark.usefixtures("correspondence")
@@ -222,15 +226,53 @@ def test_transmissions_are_searched_and_filtered(admin, query, count):
     assert found == sorted(found, reverse=True)
 
 
-def test_transmissions_to_be_tried_again_are_told_from_those_given_up(
-    admin, people, worker, installed_backends
+@PAGES
+def test_what_is_tried_again_is_told_from_what_has_failed(
+    admin, people, worker, installed_backends, page
 ):
     installed_backends["phones"] = {**FAILING, "router.db.max_retries": 1}
     with worker.commit():
         send("news", people(1))
     worker.work()
-    assert len(ids(admin.get(TRANSMISSIONS, {"next_try": "yes"}))) == 1
-    assert ids(admin.get(TRANSMISSIONS, {"next_try": "no"})) == []
+    for state, other in (("Retrying", "Failed"), ("Failed", "Retrying")):
+        assert len(ids(admin.get(page, {"state": state}))) == 1
+        assert ids(admin.get(page, {"state": other})) == []
+        (row,) = admin.get(page).context["cl"].queryset
+        assert (row.status, row.state) == ("E", state)
+        detail = admin.get(f"{page}{row.pk}/change/").content.decode()
+        assert state in detail
+        assert other not in detail
+        assert f'<td class="field-state">{state}</td>' in admin.get(page).content.decode()
+        worker.make_due()
+
+
+def test_a_message_that_nobody_can_get_has_failed(admin, person):
+    nobody, inbound = send("news", []).database_message, receive("raise now", person).dbm
+    assert ids(admin.get(MESSAGES, {"state": "Failed"})) == [inbound.pk, nobody.pk]
+    assert ids(admin.get(MESSAGES, {"state": "Retrying"})) == []
+    for message in (nobody, inbound):
+        message.refresh_from_db()
+        assert message.state == "Failed"
+
+
+def test_a_recipient_that_waits_for_its_gateway_shows_why(
+    admin, person, worker, installed_backends
+):
+    installed_backends["phones"] = {
+        "ENGINE": "tests.service.backends.AnsweringBackend",
+        "answer": lambda _: 503,
+    }
+    with worker.commit():
+        send("news", [person])
+    worker.work()
+    row = Transmission.objects.get()
+    assert (row.status, row.state, row.attempts) == ("Q", "Queued", 0)
+    assert "MessageSendingError: HTTP 503" in admin.get(TRANSMISSIONS).content.decode()
+    assert BackendState.objects.get().open_until is None
+    installed_backends["phones"] = {"ENGINE": "tests.service.backends.RecordingBackend"}
+    worker.make_due()
+    row.refresh_from_db()
+    assert (row.status, row.error) == ("S", "")
 
 
 # One message, one transmission
@@ -248,12 +290,12 @@ def test_a_message_shows_its_counts_by_status_with_links_to_the_rows(
     message = send("news", people(3)).database_message
     page = admin.get(f"{MESSAGES}{message.pk}/change/").content.decode()
     links = dict(
-        re.findall(r'href="([^"]+status__exact=[A-Z])">(\d+ \w+)</a>', page.replace("&amp;", "&"))
+        re.findall(r'href="([^"]+state=[A-Za-z]+)">(\d+ \w+)</a>', page.replace("&amp;", "&"))
     )
-    assert sorted(links.values()) == ["1 Errored", "2 Sent"]
+    assert sorted(links.values()) == ["1 Failed", "2 Sent"]
     for link, said in links.items():
         rows = Transmission.objects.filter(pk__in=ids(admin.get(link)))
-        assert f"{len(rows)} {rows[0].get_status_display()}" == said
+        assert f"{len(rows)} {rows[0].state}" == said
         assert {row.message_id for row in rows} == {message.pk}
 
 

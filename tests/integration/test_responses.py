@@ -76,12 +76,12 @@ NAMES = {
 }
 
 
-def evaluate(example: str) -> Any:
+def evaluate(example: str, identities: list[str] = IDENTITIES) -> Any:
     """Return what an example in the docs stands for."""
     if found := re.fullmatch(r"HTTP (\d+)(?:, Retry-After: (\d+))?", example):
         headers = {"Retry-After": found[2]} if found[2] else {}
         return requests.HTTPError("no", response=response(int(found[1]), **headers))
-    return eval(example, dict(NAMES))
+    return eval(example, {**NAMES, "identities": identities})
 
 
 def examples(table: str, column: str) -> list[Any]:

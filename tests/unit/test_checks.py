@@ -16,7 +16,12 @@ from rapidsms.router.blocking import BlockingRouter
 
 from rapidsms_db_router import DatabaseRouter, conf
 from rapidsms_db_router.checks import celery, surroundings
-from rapidsms_db_router.checks.settings import BACKEND_OPTIONS, ID, OUR_KANNEL_ENGINE
+from rapidsms_db_router.checks.settings import (
+    BACKEND_OPTIONS,
+    ID,
+    ONE_RECIPIENT,
+    OUR_KANNEL_ENGINE,
+)
 from rapidsms_db_router.checks.surroundings import ROUTER, SQLITE_OPTIONS
 from rapidsms_db_router.conf import KANNEL_ENGINES
 
@@ -174,6 +179,28 @@ def test_e012_an_option_has_a_value_of_its_kind(settings, option, value):
 def test_e011_knows_every_option_that_the_router_reads():
     read = set(re.findall(r'"(router\.db\.\w+)"', Path(conf.__file__).read_text()))
     assert read == set(BACKEND_OPTIONS)
+
+
+@pytest.mark.parametrize("engine", ONE_RECIPIENT)
+@pytest.mark.parametrize("options", [{}, {"ROUTER.DB.BATCH_SIZE": 2}])
+def test_w016_an_engine_for_one_recipient_is_given_several(settings, engine, options):
+    settings.INSTALLED_BACKENDS = {"mobile": {"ENGINE": engine, **options}}
+    message = found()["W016"]
+    assert "'mobile'" in message.msg
+    assert "'router.db.batch_size' to 1" in message.hint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "rtwilio.outgoing.TwilioBackend", "router.db.batch_size": 1},
+        {"ENGINE": "tests.service.backends.RecordingBackend"},
+        {"ENGINE": ["no engine"]},
+    ],
+)
+def test_w016_says_nothing_of_one_recipient_a_call_and_of_other_engines(settings, options):
+    settings.INSTALLED_BACKENDS = {"mobile": options}
+    assert "W016" not in found()
 
 
 @pytest.mark.parametrize("engine", KANNEL_ENGINES)
