@@ -194,7 +194,8 @@ class PostgreSQL(Portable):
         # not joined: the plan of a join may read most connections for one batch
         identity = (
             f"SELECT identity FROM {table(Connection)} c WHERE c.id = connection_id"
-            " AND c.backend_id = %(backend_id)s"
+            # an expression: by the backend's index all of its connections would be read
+            " AND c.backend_id + 0 = %(backend_id)s"
         )
         named, values = _named(ids)
         found = rows_of(
@@ -229,25 +230,27 @@ class PostgreSQL(Portable):
 
     def note_external_ids(self, external_ids: Mapping[int, str]) -> None:
         """See :meth:`.Portable.note_external_ids`; one statement."""
+        named, values = _named(list(external_ids))
         run(
             f"UPDATE {table(Transmission)} SET external_id = said.external_id"
-            " FROM unnest(%(ids)s::bigint[], %(said)s::text[]) AS said (id, external_id)"
-            f" WHERE {table(Transmission)}.id = said.id",
-            ids=list(external_ids),
+            " FROM unnest(%(keys)s::bigint[], %(said)s::text[]) AS said (key, external_id)"
+            f" WHERE {named} AND id = said.key",
+            **values,
+            keys=list(external_ids),
             said=list(external_ids.values()),
         )
 
     def mark_errored(self, failed: Mapping[int, tuple[str, datetime.datetime | None]]) -> None:
         """See :meth:`.Portable.mark_errored`; one statement."""
-        transmission = table(Transmission)
+        named, values = _named(list(failed))
         run(
-            f"UPDATE {transmission} SET status = 'E', error = said.error,"
+            f"UPDATE {table(Transmission)} SET status = 'E', error = said.error,"
             " next_try = said.next_try, updated = %(moment)s"
-            " FROM unnest(%(ids)s::bigint[], %(errors)s::text[], %(dates)s::timestamptz[])"
-            " AS said (id, error, next_try)"
-            f" WHERE {transmission}.id = ANY(%(ids)s::bigint[]) AND {transmission}.status = 'P'"
-            f" AND {transmission}.id = said.id",
-            ids=list(failed),
+            " FROM unnest(%(keys)s::bigint[], %(errors)s::text[], %(dates)s::timestamptz[])"
+            " AS said (key, error, next_try)"
+            f" WHERE {named} AND status = 'P' AND id = said.key",
+            **values,
+            keys=list(failed),
             errors=[error for error, _ in failed.values()],
             dates=[date for _, date in failed.values()],
             moment=now(),
