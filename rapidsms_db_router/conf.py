@@ -16,6 +16,7 @@ DEFAULTS: dict[str, int | float] = {
     "DB_ROUTER_VISIBILITY_TIMEOUT": 600,
     "DB_ROUTER_RECOVERY_INTERVAL": 60,
     "DB_ROUTER_ATOMIC_RECEIVE": False,
+    "DB_ROUTER_LOOP_LIMIT": 50,
 }
 
 #: Calls of one backend at once, over all workers.
@@ -173,6 +174,11 @@ def engine_class(backend_name: str | None) -> Any:
 def atomic_receive() -> bool:
     """Return whether apps run in the transaction that stores their replies."""
     return bool(_get("DB_ROUTER_ATOMIC_RECEIVE"))
+
+
+def loop_limit() -> int:
+    """Return how many replies of one text a connection gets in five minutes; 0: any number."""
+    return int(_get("DB_ROUTER_LOOP_LIMIT"))
 
 
 def is_eager(backend_name: str | None) -> bool:

@@ -22,9 +22,11 @@ from rapidsms_db_router.db.text import clean_json
 from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.inbound.arrival import arrive
 from rapidsms_db_router.inbound.processing import Processing
+from rapidsms_db_router.limits import loops
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import TransmissionQuerySet
+from rapidsms_db_router.outbound import discarding
 from rapidsms_db_router.outbound.causes import attribute
 from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.storage import batches, messages, objects
@@ -207,16 +209,21 @@ class DatabaseRouter(LazyRouter):
         # replies have an outbox of their own, which waits until all are stored
         of_replies: Outbox | None = getattr(msg, "outbox", None)
         outbox = of_replies or Outbox(lambda: self)
-        batch = outbox.new_batch(msg)
+        looping = loops.is_loop(msg)
+        batch = None if looping else outbox.new_batch(msg)
         with transaction.atomic(using=alias(), savepoint=of_replies is None):
             stored = self._store(Direction.OUTGOING, msg, batch=batch, **more)
-            if stored.batch is None and stored.message.recover_at:
+            if looping:
+                logger.warning("reply_loop message=%s", stored.message.pk)
+                discarding.discard(stored.message, loops.REASON)
+            elif stored.batch is None and stored.message.recover_at:
                 batches.cut(stored.message)
         msg.database_message = stored.message
         if isinstance(msg.connections, Iterator):
             stored_connections = Connection.objects.using(alias())
             msg.connections = stored_connections.filter(transmissions__message=stored.message)
-        outbox.add(stored.message, stored.batch, stored.recipients)
+        if not looping:
+            outbox.add(stored.message, stored.batch, stored.recipients)
         if of_replies is None:
             outbox.flush()
 

@@ -13,8 +13,10 @@ a time. All others run in the thread that has made the change.
     ``sender``: :class:`~rapidsms_db_router.models.Transmission`; ``message``: the row;
     ``backend_name``; ``transmission_ids``: a list of primary keys.
 ``transmissions_errored``
-    A try to send some transmissions failed. As above, and ``error``: the reason stored with the
-    rows; ``next_try``: when they will be tried again, or ``None`` if they are given up.
+    A try to send some transmissions failed; or they were given up without one: they were cancelled
+    or have expired, their worker died, a report says that they failed, or a reply is one too many.
+    As above, and ``error``: the reason stored with the rows; ``next_try``: when they will be tried
+    again, or ``None`` if they are given up.
 ``transmissions_delivered``
     A gateway reported that some transmissions have arrived. As ``transmissions_sent``.
 

@@ -11,7 +11,7 @@ from celery import Task, shared_task
 from rapidsms.models import Backend
 from rapidsms.router import get_router
 
-from rapidsms_db_router import recovery, reports
+from rapidsms_db_router import bulk_actions, recovery, reports
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.inbound.processing import process_inbound
@@ -20,10 +20,17 @@ from rapidsms_db_router.outbound import queue
 from rapidsms_db_router.outbound.direct import send_now
 from rapidsms_db_router.outbound.outbox import Outbox
 from rapidsms_db_router.outbound.process import hand_over, process_sender
+from rapidsms_db_router.publishing import doorbells
 from rapidsms_db_router.worker import routers
 from rapidsms_db_router.worker.task import RouterTask
 
-__all__ = ("receive_async", "record_delivery_reports", "recover_messages", "send_transmissions")
+__all__ = (
+    "receive_async",
+    "record_delivery_reports",
+    "recover_messages",
+    "run_bulk_action",
+    "send_transmissions",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +98,17 @@ def recover_messages() -> None:
     For projects that want it on a schedule of their own.
     """
     recovery.recover()
+
+
+@shared_task(base=RouterTask)
+def run_bulk_action(action_id: int) -> None:
+    """Go on with a bulk action for some seconds; another task does the rest.
+
+    :param action_id: primary key of a :class:`~rapidsms_db_router.models.BulkAction`. If it has
+        ended, or was stopped, the task ends quietly.
+    """
+    if bulk_actions.go_on(action_id):
+        doorbells.publish_bulk_action(action_id)
 
 
 @shared_task(base=RouterTask)

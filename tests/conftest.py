@@ -10,11 +10,13 @@ from celery import current_app
 from rapidsms.models import Connection
 from rapidsms.router import lookup_connections
 
+from rapidsms_db_router.limits import loops
 from tests.service import app, backends
 
 
 @pytest.fixture(autouse=True)
 def _nothing_recorded_yet() -> Iterator[None]:
+    loops.forget()
     yield
     app.received.clear()
     backends.calls.clear()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from rapidsms_db_router.admin.bulk_actions import BulkActionAdmin
 from rapidsms_db_router.admin.gateways import GatewayAdmin
 from rapidsms_db_router.admin.messages import MessageAdmin, TransmissionAdmin
 
-__all__ = ("GatewayAdmin", "MessageAdmin", "TransmissionAdmin")
+__all__ = ("BulkActionAdmin", "GatewayAdmin", "MessageAdmin", "TransmissionAdmin")

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 import django
 from django.contrib import admin, messages
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -17,9 +19,9 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from rapidsms.models import Backend
 
+from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import Message, Transmission
-from rapidsms_db_router.outbound import again, outbox
+from rapidsms_db_router.models import BulkAction, Message, Transmission
 
 SHORT = 60
 
@@ -80,15 +82,58 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         """The first line of the error."""
         return Truncator(row.error.partition("\n")[0]).chars(SHORT)
 
-    def resend_transmissions(
-        self, request: HttpRequest, transmissions: QuerySet[Transmission]
-    ) -> None:
-        """Send what is errored among ``transmissions`` again, and say how many were."""
-        count, ids = again.resend(transmissions)
-        for message in Message.objects.filter(pk__in=ids):
-            outbox.send(message)
-        level = messages.SUCCESS if count else messages.WARNING
-        self.message_user(request, f"{count} errored transmissions will be sent again.", level)
+    def ask_or_start(
+        self, request: HttpRequest, kind: str, rows: QuerySet[Any]
+    ) -> HttpResponse | None:
+        """Show how many rows a bulk action will change; once that is confirmed, begin it."""
+        user = request.user.get_username()[:150]
+        if "confirmed" in request.POST:
+            mine = BulkAction.objects.filter(kind=kind, requested_by=user).order_by("-pk")[:100]
+            for action in mine:
+                if str(action.pk) == request.POST["confirmed"]:
+                    bulk_actions.start(action)
+                    self._tell(request, action)
+            return None
+        action = bulk_actions.prepare(kind, rows, user)
+        if not action.total:
+            action.delete()
+            said = bulk_actions.describe(kind, 0, done=True)
+            self.message_user(request, said, messages.WARNING)
+            return None
+        return TemplateResponse(
+            request,
+            "admin/rapidsms_db_router/confirm_bulk_action.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": "Are you sure?",
+                "opts": self.opts,
+                "bulk_action": action,
+                "said": bulk_actions.describe(kind, action.total),
+            },
+        )
+
+    def _tell(self, request: HttpRequest, action: BulkAction) -> None:
+        if action.state == BulkAction.State.RUNNING:
+            page = reverse("admin:rapidsms_db_router_bulkaction_changelist")
+            text = "{} {} of them are done, and workers do the rest: <a href='{}'>Bulk actions</a>."
+            said = bulk_actions.describe(action.kind, action.total)
+            done = intcomma(action.handled)
+            self.message_user(request, format_html(text, said, done, page), messages.INFO)
+            return
+        level = messages.SUCCESS if action.changed else messages.WARNING
+        said = bulk_actions.describe(action.kind, action.changed, done=True)
+        self.message_user(request, said, level)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show a list; where rows are not counted to the end, say so."""
+        response = super().changelist_view(request, extra_context)
+        page = getattr(response, "context_data", None) or {}
+        if getattr(page.get("cl"), "result_count", 0) >= self.paginator.most:
+            page["module_name"] = f"or more {page['module_name']}"
+            page["selection_note_all"] = f"All {intcomma(self.paginator.most)} or more selected"
+        return response
 
 
 def _backends() -> list[tuple[str, str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -23,12 +23,9 @@ from rapidsms_db_router.admin.base import (
 )
 from rapidsms_db_router.admin.states import StateFilter
 from rapidsms_db_router.choices import FAILED, RETRYING, Status
-from rapidsms_db_router.inbound import again as inbound_again
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import BulkAction, Message, Transmission
 from rapidsms_db_router.models.message import backend_context
 from rapidsms_db_router.models.transmission import RETRYING as RETRYING_TRANSMISSIONS
-from rapidsms_db_router.outbound import discarding
-from rapidsms_db_router.publishing import doorbells
 
 
 @admin.register(Message)
@@ -146,28 +143,21 @@ class MessageAdmin(ReadOnlyAdmin):
         return pretty(backend_context(message))
 
     @admin.action(permissions=["resend"], description="Send errored transmissions again")
-    def resend(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+    def resend(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
         """Send the errored transmissions of the selected messages again."""
-        chosen = queryset.order_by().values("pk")
-        self.resend_transmissions(request, Transmission.objects.filter(message__in=chosen))
+        selected = queryset.order_by().values("pk")
+        rows = Transmission.objects.filter(message__in=selected)
+        return self.ask_or_start(request, BulkAction.Kind.RESEND, rows)
 
     @admin.action(permissions=["reprocess"], description="Process errored inbound messages again")
-    def reprocess(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+    def reprocess(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
         """Run the apps on the errored inbound messages among the selected again."""
-        ids = inbound_again.reprocess(queryset)
-        for message in Message.objects.filter(pk__in=ids):
-            doorbells.publish_inbound(message)
-        level = messages.SUCCESS if ids else messages.WARNING
-        self.message_user(
-            request, f"{len(ids)} errored inbound messages will be processed again.", level
-        )
+        return self.ask_or_start(request, BulkAction.Kind.REPROCESS, queryset)
 
     @admin.action(permissions=["cancel"], description="Cancel what is still to be sent")
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
         """Give up what is still to be sent of the selected outbound messages."""
-        count = discarding.cancel(queryset)
-        level = messages.SUCCESS if count else messages.WARNING
-        self.message_user(request, f"{count} transmissions were cancelled.", level)
+        return self.ask_or_start(request, BulkAction.Kind.CANCEL, queryset)
 
 
 @admin.register(Transmission)
@@ -233,7 +223,6 @@ class TransmissionAdmin(ReadOnlyAdmin):
         return link(transmission.message)
 
     @admin.action(permissions=["resend"], description="Send errored transmissions again")
-    def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> None:
+    def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> HttpResponse | None:
         """Send the errored among the selected transmissions again."""
-        chosen = queryset.order_by().values("pk")
-        self.resend_transmissions(request, Transmission.objects.filter(pk__in=chosen))
+        return self.ask_or_start(request, BulkAction.Kind.RESEND, queryset)

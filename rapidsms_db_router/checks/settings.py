@@ -81,6 +81,7 @@ SETTINGS: dict[str, tuple[str, Kind]] = {
     "DB_ROUTER_VISIBILITY_TIMEOUT": ("E004", POSITIVE_NUMBER),
     "DB_ROUTER_RECOVERY_INTERVAL": ("E005", POSITIVE_NUMBER),
     "DB_ROUTER_ATOMIC_RECEIVE": ("E006", TRUTH),
+    "DB_ROUTER_LOOP_LIMIT": ("E007", NATURAL_NUMBER),
 }
 BACKEND_OPTIONS: dict[str, Kind] = {
     "router.db.after_crash": CRASH_POLICY,
@@ -110,6 +111,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         ``DB_ROUTER_RECOVERY_INTERVAL`` is no number of seconds above 0.
     E006
         ``DB_ROUTER_ATOMIC_RECEIVE`` is neither ``True`` nor ``False``.
+    E007
+        ``DB_ROUTER_LOOP_LIMIT`` is no integer of 0 or more.
     """
     found: list[CheckMessage] = []
     for name, (id_, (fits, kind)) in SETTINGS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -10,10 +11,15 @@ from django.db.models import QuerySet
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.lease import lease
 
 logger = logging.getLogger(__name__)
+
+#: Messages that are moved in one transaction.
+CHUNK = 500
 
 
 def reprocess(messages: QuerySet[Message]) -> list[int]:
@@ -23,22 +29,30 @@ def reprocess(messages: QuerySet[Message]) -> list[int]:
     :returns: the ids of those moved, which the caller publishes.
     """
     errored = messages.filter(status=Status.ERRORED, direction=Direction.INCOMING)
-    moved = []
-    for message_id in list(errored.values_list("pk", flat=True)):
-        with transaction.atomic(using=alias()):
-            still = Message.objects.filter(pk=message_id, status=Status.ERRORED)
-            if still.update(
+    ids = list(errored.order_by("pk").values_list("pk", flat=True))
+    moved: list[int] = []
+    for start in range(0, len(ids), CHUNK):
+        moved += insist(partial(_reprocess, ids[start : start + CHUNK]))
+    logger.info("messages_reprocessed messages=%s", len(moved))
+    return moved
+
+
+def _reprocess(ids: list[int]) -> list[int]:
+    with transaction.atomic(using=alias()):
+        named = Message.objects.filter(among(ids), status=Status.ERRORED)
+        # A lock, by a write: SELECT FOR UPDATE does not exist on SQLite. Of two requests at the
+        # same time one finds nothing to be moved.
+        named.update(updated=now())
+        moved = list(named.order_by("pk").values_list("pk", flat=True))
+        if moved:
+            Message.objects.filter(among(moved)).update(
                 status=Status.QUEUED,
                 error="",
                 claim_token=None,
                 recover_at=lease(),
                 publishes=0,
                 attempts=0,
-                updated=now(),
-            ):
-                Transmission.objects.filter(message=message_id).update(
-                    status=Status.QUEUED, updated=now()
-                )
-                moved.append(message_id)
-    logger.info("messages_reprocessed messages=%s", len(moved))
+            )
+            rows = Transmission.objects.filter(among(moved, "message"))
+            rows.update(status=Status.QUEUED, updated=now())
     return moved

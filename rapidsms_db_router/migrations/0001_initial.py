@@ -33,6 +33,75 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="BulkAction",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("resend", "Resend"),
+                            ("reprocess", "Reprocess"),
+                            ("cancel", "Cancel"),
+                        ],
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("prepared", "Prepared"),
+                            ("running", "Running"),
+                            ("stopped", "Stopped"),
+                            ("done", "Done"),
+                        ],
+                        default="prepared",
+                        max_length=8,
+                    ),
+                ),
+                ("requested_by", models.CharField(blank=True, max_length=150)),
+                ("created", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
+                ("updated", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
+                ("finished", models.DateTimeField(null=True)),
+                ("total", models.PositiveIntegerField(default=0)),
+                ("handled", models.PositiveIntegerField(default=0)),
+                ("changed", models.PositiveIntegerField(default=0)),
+            ],
+            options={
+                "base_manager_name": "objects",
+            },
+        ),
+        migrations.CreateModel(
+            name="BulkActionChunk",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("ids", models.JSONField()),
+                ("size", models.PositiveIntegerField()),
+                (
+                    "action",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="chunks",
+                        to="rapidsms_db_router.bulkaction",
+                    ),
+                ),
+            ],
+            options={
+                "base_manager_name": "objects",
+            },
+        ),
+        migrations.CreateModel(
             name="EarlyReport",
             fields=[
                 (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rapidsms_db_router.models.backend import BackendState, Gateway, SlotLease
 from rapidsms_db_router.models.batch import Batch
+from rapidsms_db_router.models.bulk_action import BulkAction, BulkActionChunk
 from rapidsms_db_router.models.early_report import EarlyReport
 from rapidsms_db_router.models.message import Message
 from rapidsms_db_router.models.recovery_schedule import RecoverySchedule
@@ -12,6 +13,8 @@ from rapidsms_db_router.models.transmission import Transmission
 __all__ = (
     "BackendState",
     "Batch",
+    "BulkAction",
+    "BulkActionChunk",
     "EarlyReport",
     "Gateway",
     "Message",

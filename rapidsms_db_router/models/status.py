@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.db import models, transaction
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, run, table
+from rapidsms_db_router.models.keys import among
 
 if TYPE_CHECKING:
     from rapidsms_db_router.models.message import Message, MessageQuerySet
@@ -51,7 +53,7 @@ def derive(direction: str, letters: Collection[str]) -> Status:
 
 def current(message: Message) -> Status:
     """Return the status that :func:`settle` would store; counts."""
-    return derive(message.direction, _counts(message)[0].keys())
+    return derive(message.direction, _counts([message.pk])[0][message.pk].keys())
 
 
 def settle(message: Message) -> str:
@@ -61,30 +63,50 @@ def settle(message: Message) -> str:
     transmissions are read by a later statement, which sees all that was committed before the lock
     was had.
     """
-    rows = _rows(message)
     with transaction.atomic(using=alias()):
         # Locked by a write: SELECT FOR UPDATE does not exist on SQLite, where a transaction that
         # reads before it writes may be refused.
         message.updated = now()
-        if not rows.update(updated=message.updated):
-            return message.status  # deleted meanwhile
-        counts, given_up = _counts(message)
-        message.status = derive(message.direction, counts.keys())
-        if message.direction == Direction.OUTGOING:
-            message.refresh_from_db(fields=("sent", "delivered"))
-            message.error, message.given_up = _error(counts), given_up
-            # each date is that of the first time, whatever is reported later
-            if message.status in (Status.SENT, Status.DELIVERED):
-                message.sent = message.sent or message.updated
-            if message.status == Status.DELIVERED:
-                message.delivered = message.delivered or message.updated
-        columns = ("status", "error", "sent", "delivered", "given_up")
-        written = {column: getattr(message, column) for column in columns}
-        pending = counts.keys() & {Status.QUEUED, Status.PROCESSING}
-        if not pending and not message.batches.exists():
-            written["recover_at"] = message.recover_at = None
-        rows.update(**written)
+        if _rows(message).update(updated=message.updated):  # else deleted meanwhile
+            settle_locked([message], message.updated)
     return message.status
+
+
+def settle_locked(messages: Collection[Message], moment: datetime.datetime) -> None:
+    """Bring the statuses of messages up to date whose rows the transaction has locked; counts.
+
+    A constant number of statements, and one more for each outcome that some of them share.
+
+    :param moment: now.
+    """
+    ids = [message.pk for message in messages]
+    rows = type(next(iter(messages)))._base_manager.filter(among(ids))
+    counts, given_up = _counts(ids)
+    over = [pk for pk in ids if not counts[pk].keys() & {Status.QUEUED, Status.PROCESSING}]
+    if over:
+        batches = _model("Batch").filter(among(over, "message"))
+        over = sorted(set(over) - set(batches.values_list("message", flat=True)))
+    dates = {pk: dated for pk, *dated in rows.values_list("pk", "sent", "delivered")}
+    outcomes: dict[tuple[Any, ...], list[int]] = {}
+    for message in messages:
+        if message.pk not in dates:
+            continue
+        written: dict[str, Any] = {"status": derive(message.direction, counts[message.pk].keys())}
+        if message.direction == Direction.OUTGOING:
+            written |= {"error": _error(counts[message.pk]), "given_up": message.pk in given_up}
+            message.sent, message.delivered = dates[message.pk]
+            # each date is that of the first time, whatever is reported later
+            if written["status"] in (Status.SENT, Status.DELIVERED) and message.sent is None:
+                written["sent"] = moment
+            if written["status"] == Status.DELIVERED and message.delivered is None:
+                written["delivered"] = moment
+        if message.pk in over:
+            written["recover_at"] = None
+        for column, value in written.items():
+            setattr(message, column, value)
+        outcomes.setdefault(tuple(written.items()), []).append(message.pk)
+    for outcome, same in outcomes.items():
+        rows.filter(among(same)).update(**dict(outcome))
 
 
 def settle_unless_pending(message: Message) -> None:
@@ -188,12 +210,26 @@ def _rows(message: Message) -> MessageQuerySet:
     return rows
 
 
-def _counts(message: Message) -> tuple[dict[str, int], bool]:
-    """Return how many transmissions have each status, and whether any was given up."""
+def _model(name: str) -> models.QuerySet[Any]:
+    # by name: the models import this module
+    rows: models.QuerySet[Any] = apps.get_model("rapidsms_db_router", name)._base_manager.all()
+    return rows
+
+
+def _counts(ids: Collection[int]) -> tuple[dict[int, dict[str, int]], set[int]]:
+    """Return each message's transmissions by status; and the messages with some given up."""
     final = models.Q(status=Status.ERRORED, next_try__isnull=True)
-    rows = message.transmissions.order_by().values_list("status")
-    counted = list(rows.annotate(n=models.Count("pk"), of=models.Count("pk", filter=final)))
-    return {status: n for status, n, _ in counted}, any(given_up for *_, given_up in counted)
+    rows = _model("Transmission").filter(among(ids, "message")).order_by()
+    counted = rows.values_list("message", "status").annotate(
+        n=models.Count("pk"), of=models.Count("pk", filter=final)
+    )
+    counts: dict[int, dict[str, int]] = {pk: {} for pk in ids}
+    given_up = set()
+    for pk, status, n, final_ones in counted:
+        counts[pk][status] = n
+        if final_ones:
+            given_up.add(pk)
+    return counts, given_up
 
 
 def _error(counts: dict[str, int]) -> str:

@@ -43,14 +43,15 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
     that try the same move, one changes the rows and the other changes none.
     """
 
-    def discard(self, reason: str) -> int:
+    def discard(self, reason: str, moment: datetime.datetime) -> int:
         """Give up what is not being sent and would be: from Q, and E with a date, to E.
 
         :param reason: why.
+        :param moment: now.
         :returns: how many moved.
         """
         return self.filter(PENDING).update(
-            status=Status.ERRORED, error=reason, next_try=None, updated=now()
+            status=Status.ERRORED, error=reason, next_try=None, updated=moment
         )
 
     def deliver(self, moment: datetime.datetime) -> int:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import groupby
 
 from django.db import transaction
 from django.db.models import QuerySet
 
-from rapidsms_db_router.choices import Direction
+from rapidsms_db_router import signals
+from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.models import Batch, Message, Transmission, status
+from rapidsms_db_router.models.keys import among
 
 logger = logging.getLogger(__name__)
 
 #: The errors of what was not sent, though nothing went wrong.
 EXPIRED, CANCELLED = "expired", "cancelled"
+#: Messages that are discarded in one transaction.
+CHUNK = 500
 
 
 def discard(message: Message, reason: str) -> int:
@@ -28,12 +34,7 @@ def discard(message: Message, reason: str) -> int:
     :param reason: why, for the admin.
     :returns: how many transmissions were given up.
     """
-    with transaction.atomic(using=alias()):
-        # also a lock, before those of batches and transmissions, as in all that takes several
-        Message.objects.filter(pk=message.pk).update(updated=now())
-        Batch.objects.filter(message=message.pk, claim_token=None).delete()
-        count = Transmission.objects.filter(message=message.pk).discard(reason)
-        status.settle(message)
+    count = _discard([message], reason)
     logger.info("message_discarded message=%s rows=%s reason=%s", message.pk, count, reason)
     return count
 
@@ -44,5 +45,50 @@ def cancel(messages: QuerySet[Message]) -> int:
     :param messages: those asked for; inbound ones among them are not changed.
     :returns: how many transmissions became E with the reason "cancelled".
     """
-    outbound = messages.filter(direction=Direction.OUTGOING)
-    return sum(insist(partial(discard, message, CANCELLED)) for message in list(outbound))
+    outbound = messages.filter(direction=Direction.OUTGOING).order_by("pk")
+    ids, count = list(outbound.values_list("pk", flat=True)), 0
+    for start in range(0, len(ids), CHUNK):
+        some = list(Message.objects.filter(among(ids[start : start + CHUNK])))
+        count += insist(partial(_discard, some, CANCELLED)) if some else 0
+    logger.info("messages_cancelled messages=%s rows=%s", len(ids), count)
+    return count
+
+
+def _discard(messages: Sequence[Message], reason: str) -> int:
+    by_key = {message.pk: message for message in messages}
+    of_messages = among(by_key, "message")
+    with transaction.atomic(using=alias()):
+        # also a lock, before those of batches and transmissions, as in all that takes several
+        moment = now()
+        Message.objects.filter(among(by_key)).update(updated=moment)
+        Batch.objects.filter(of_messages, claim_token=None).delete()
+        rows = Transmission.objects.filter(of_messages)
+        count = rows.discard(reason, moment)
+        status.settle_locked(messages, moment)
+        if count:
+            announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
+    return count
+
+
+def announce(rows: QuerySet[Transmission], messages: Mapping[int, Message]) -> None:
+    """Tell the project's own code, after the commit, what was given up without a call.
+
+    :param rows: transmissions with the same error.
+    :param messages: their messages, by primary key.
+    """
+    if not signals.transmissions_errored.has_listeners(Transmission):
+        return
+    columns = "message", "connection__backend__name", "error", "pk"
+    found = list(rows.order_by("message", "connection__backend", "pk").values_list(*columns))
+    for (message_id, backend_name, error), group in groupby(found, key=lambda row: row[:3]):
+        tell = partial(
+            signals.tell,
+            signals.transmissions_errored,
+            sender=Transmission,
+            message=messages[message_id],
+            backend_name=backend_name,
+            transmission_ids=[pk for *_, pk in group],
+            error=error,
+            next_try=None,
+        )
+        transaction.on_commit(tell, using=alias())

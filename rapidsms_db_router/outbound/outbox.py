@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.models import Batch, Message, status
 from rapidsms_db_router.models.batch import REPLY
+from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.outbound.calls import Router
 from rapidsms_db_router.outbound.direct import send_now
@@ -94,39 +95,69 @@ class Outbox:
         """Have everything sent: in eager mode at once, else when the transaction is committed."""
         jobs, self._jobs = self._jobs, []
         for job in jobs:
-            if doorbells.is_eager():
-                job()
-            else:
-                transaction.on_commit(partial(_never_failing, job), using=alias())
+            after_commit(job)
 
     def _send(self, message: Message, first: list[Batch]) -> None:
         # eager backends first: they need no broker
         for batch in sorted(first, key=lambda batch: not conf.is_eager(batch.backend.name)):
             backend = batch.backend
             if doorbells.is_eager():
-                self._send_eagerly(message, backend)
+                _send_eagerly(message.pk, backend)
             elif conf.is_eager(backend.name):
-                self._send_here(message, backend, at_once=False)
+                _send_here(self._router(), message.pk, backend)
             elif not doorbells.publish_outbound(backend, message.pk, batch.transmission_ids):
                 if batch is first[0] and status.mark_queued(Message.objects.filter(pk=message.pk)):
                     message.status = "Q"
                 return
 
-    def _send_eagerly(self, message: Message, backend: Backend) -> None:
-        """Have Celery run a task for each batch, here."""
-        for batch in message.batches.filter(backend=backend).order_by("position", "pk"):
-            doorbells.publish_outbound(backend, message.pk, batch.transmission_ids)
 
-    def _send_here(self, message: Message, backend: Backend, *, at_once: bool) -> None:
-        mine = message.batches.filter(backend=backend).values_list("pk", flat=True)
-        send_now(self._router(), message.pk, backend, list(mine), at_once=at_once)
+def send(messages: Collection[int]) -> None:
+    """Have workers told of messages whose batches were cut again; in eager mode send them here.
+
+    One doorbell for each backend, however many messages there are.
+
+    :param messages: primary keys.
+    """
+    if messages:
+        after_commit(partial(_send, messages))
 
 
-def send(message: Message) -> None:
-    """Have workers told of a message whose batches were cut again; in eager mode send it here."""
-    box = Outbox(get_router)
-    box.add(message, None, None)
-    box.flush()
+def _send(messages: Collection[int]) -> None:
+    waiting = Batch.objects.claimable().filter(among(messages, "message")).order_by()
+    ids = waiting.values("backend").distinct()
+    backends = list(Backend.objects.using(alias()).filter(pk__in=ids))
+    # eager backends first: they need no broker
+    for backend in sorted(backends, key=lambda backend: not conf.is_eager(backend.name)):
+        if doorbells.is_eager():
+            for message_id in messages:
+                _send_eagerly(message_id, backend)
+        elif conf.is_eager(backend.name):
+            for message_id in messages:
+                _send_here(get_router(), message_id, backend)
+        elif not doorbells.publish_outbound(backend, message_id=0):
+            status.mark_queued(Message.objects.filter(among(messages)))
+            return
+
+
+def _send_eagerly(message_id: int, backend: Backend) -> None:
+    """Have Celery run a task for each batch, here."""
+    mine = Batch.objects.filter(message=message_id, backend=backend)
+    for batch in mine.order_by("position", "pk"):
+        doorbells.publish_outbound(backend, message_id, batch.transmission_ids)
+
+
+def _send_here(router: Router, message_id: int, backend: Backend) -> None:
+    mine = Batch.objects.filter(message=message_id, backend=backend).values_list("pk", flat=True)
+    if ids := list(mine):
+        send_now(router, message_id, backend, ids, at_once=False)
+
+
+def after_commit(job: Callable[[], None]) -> None:
+    """Run a job when the transaction is committed; in eager mode at once."""
+    if doorbells.is_eager():
+        job()
+    else:
+        transaction.on_commit(partial(_never_failing, job), using=alias())
 
 
 def _never_failing(job: Callable[[], None]) -> None:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RECEIVE = "rapidsms_db_router.tasks.receive_async"
 SEND = "rapidsms_db_router.tasks.send_transmissions"
+ACT = "rapidsms_db_router.tasks.run_bulk_action"
 
 
 def is_eager() -> bool:
@@ -37,7 +38,29 @@ def publish_inbound(message: Message) -> bool:
     try:
         task.delay(message_id=message.pk, fields=message.fields)
     except Exception as exc:
-        return _failed(message.pk, exc)
+        return _failed(f"message={message.pk}", exc)
+    return True
+
+
+def publish_all_inbound(ids: Collection[int]) -> None:
+    """Have workers run the apps on inbound messages; recovery finds what the broker does not take.
+
+    :param ids: primary keys.
+    """
+    for message in Message.objects.filter(pk__in=ids).order_by("pk"):
+        if not publish_inbound(message):
+            return
+
+
+def publish_bulk_action(action_id: int) -> bool:
+    """Have a worker go on with a bulk action.
+
+    :returns: ``False`` if the broker cannot be reached.
+    """
+    try:
+        _task(ACT).delay(action_id=action_id)
+    except Exception as exc:
+        return _failed(f"action={action_id}", exc)
     return True
 
 
@@ -60,7 +83,7 @@ def publish_outbound(backend: Backend, message_id: int, ids: Collection[int] = (
         else:  # as projects' tests expect of RapidSMS's router
             task.delay(**where)
     except Exception as exc:
-        return _failed(message_id, exc)
+        return _failed(f"message={message_id}", exc)
     return True
 
 
@@ -82,9 +105,9 @@ def _task(name: str) -> Any:
     return current_app.tasks[name]
 
 
-def _failed(message_id: int, exc: Exception) -> bool:
+def _failed(what: str, exc: Exception) -> bool:
     if is_eager():
         raise exc  # no broker was asked: this is what the task raised
-    logger.error("publishing_failed message=%s error=%s", message_id, type(exc).__name__)
-    logger.debug("publishing_failed message=%s", message_id, exc_info=exc)
+    logger.error("publishing_failed %s error=%s", what, type(exc).__name__)
+    logger.debug("publishing_failed %s", what, exc_info=exc)
     return False

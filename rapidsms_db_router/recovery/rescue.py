@@ -15,7 +15,14 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import BackendState, Batch, Message, Transmission, status
+from rapidsms_db_router.models import (
+    BackendState,
+    Batch,
+    BulkAction,
+    Message,
+    Transmission,
+    status,
+)
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound import discarding
@@ -30,6 +37,8 @@ logger = logging.getLogger(__name__)
 MOST = 100
 #: A batch that has been claimable for this long has lost its doorbell, in seconds.
 GRACE = 1.0
+#: The error of a transmission that was in flight when its worker died, in its last try.
+WORKER_DIED = "worker died in the last try"
 #: An inbound message is published again no more seldom than this, in seconds.
 LONGEST_PATIENCE = 3600.0
 
@@ -52,6 +61,8 @@ class Found:
     given_up: int = 0
     #: Outbound messages whose status, or whose batches, did not fit their transmissions.
     statuses: int = 0
+    #: Bulk actions whose task was lost.
+    bulk_actions: int = 0
     #: Whether there may be more.
     more: bool = False
 
@@ -63,24 +74,28 @@ class Found:
 def recover(*, dry_run: bool = False) -> Found:
     """Find lost work, and have it done.
 
-    Where the broker cannot be reached it stops; the next look finds the rest.
+    It looks at no more than :data:`MOST` of each kind, and where the broker cannot be reached it
+    stops; the next look finds the rest.
 
-    :param dry_run: only count.
+    :param dry_run: only count, and all there is.
     """
+    most = None if dry_run else MOST
     found, rung = Found(), 0
     try:
-        lost = list(Batch.objects.lost().select_related("backend")[:MOST])
+        lost = Batch.objects.lost().select_related("backend")[:most]
         for batch in lost:
             _rescue_batch(batch, found, dry_run)
-        messages = list(Message.objects.overdue()[:MOST])
+        messages = Message.objects.overdue()[:most]
         for message in messages:
             if message.direction == Direction.OUTGOING:
                 _look_at_outbound(message, found, dry_run)
         rung = ring(dry_run=dry_run)
         found.batches += rung
         inbound = [each for each in messages if each.direction == Direction.INCOMING]
-        for message in inbound[: _room(inbound)]:
+        for message in inbound if dry_run else inbound[: _room(inbound)]:
             _rescue_inbound(message, found, dry_run)
+        for action in BulkAction.objects.stalled()[:most]:
+            _rescue_action(action, found, dry_run)
         found.more = MOST in (len(lost), len(messages))
     except BrokerDown:
         logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
@@ -108,13 +123,12 @@ def _rescue_batch(batch: Batch, found: Found, dry_run: bool) -> None:
     rows = Transmission.objects.filter(pk__in=batch.transmission_ids, status=Status.PROCESSING)
     found.batches += 1
     if dry_run:
-        lost = rows.count()
-        found.resent, found.given_up = (
-            found.resent + lost * resend,
-            found.given_up + lost * (not resend),
-        )
+        in_flight = rows.count()
+        found.resent += in_flight * resend
+        found.given_up += in_flight * (not resend)
         return
-    most = conf.max_retries(batch.backend.name)
+    most, moment = conf.max_retries(batch.backend.name), now()
+    reason = WORKER_DIED if resend else OUTCOME_UNKNOWN
     with transaction.atomic(using=alias()):
         # locked by its key alone: MariaDB would lock the index of the dates first, its sender last
         Batch.objects.filter(pk=batch.pk).update(whole=False)
@@ -124,29 +138,18 @@ def _rescue_batch(batch: Batch, found: Found, dry_run: bool) -> None:
             claim_token=None, recover_at=None, whole=False
         ):
             return
-        died = _give_up(rows.filter(attempts__gt=most), None) if resend else 0
-        resent = rows.update(status=Status.QUEUED, updated=now()) if resend else 0
-        unknown = 0 if resend else _give_up(rows, OUTCOME_UNKNOWN)
+        lost = rows.filter(attempts__gt=most) if resend else rows
+        given_up = lost.update(status=Status.ERRORED, error=reason, next_try=None, updated=moment)
+        resent = rows.update(status=Status.QUEUED, updated=now())
     found.resent += resent
-    found.given_up += died + unknown
-    if died or unknown:
-        ids = batch.message_id, batch.backend_id, died + unknown
+    found.given_up += given_up
+    if given_up:
+        ids = batch.message_id, batch.backend_id, given_up
         logger.error("outcome_unknown message=%s backend=%s rows=%s", *ids)
         status.settle(batch.message)
-
-
-def _give_up(rows: QuerySet[Transmission], reason: str | None) -> int:
-    """Move transmissions of a dead sender to E for good; return how many moved.
-
-    :param reason: why; ``None``: as many workers as may have died of each.
-    """
-    count = 0
-    for pk, attempts in list(rows.values_list("pk", "attempts")):
-        said = reason or f"worker died {attempts} times"
-        count += Transmission.objects.filter(pk=pk, status=Status.PROCESSING).update(
-            status=Status.ERRORED, error=said, next_try=None, updated=now()
-        )
-    return count
+        mine = Transmission.objects.filter(pk__in=batch.transmission_ids)
+        mine = mine.filter(status=Status.ERRORED, error=reason, updated=moment)
+        discarding.announce(mine, {batch.message_id: batch.message})
 
 
 def ring(*, dry_run: bool = False) -> int:
@@ -230,6 +233,12 @@ def _rescue_inbound(message: Message, found: Found, dry_run: bool) -> None:
     if not doorbells.publish_inbound(message):
         waiting = Message.objects.filter(pk=message.pk, claim_token=None, status=Status.QUEUED)
         waiting.update(recover_at=message.recover_at, publishes=message.publishes)
+        raise BrokerDown
+
+
+def _rescue_action(action: BulkAction, found: Found, dry_run: bool) -> None:
+    found.bulk_actions += 1
+    if not dry_run and not doorbells.publish_bulk_action(action.pk):
         raise BrokerDown
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from rapidsms.models import Backend
 
@@ -11,7 +11,7 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Batch, Message
-from rapidsms_db_router.models.transmission import Group
+from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.storage import bulk
 
 
@@ -30,24 +30,46 @@ def cut(message: Message) -> None:
     bulk.insert_batches(message, size=conf.claim_size(), sizes=sizes)
 
 
-def cut_again(message: Message, groups: Iterable[Group]) -> None:
-    """Write down the batches in which some transmissions of a message are to be sent again.
+class Row(NamedTuple):
+    """A transmission that is to be sent again."""
 
-    :param groups: the transmissions, divided.
+    id: int
+    message_id: int
+    backend_id: int
+    backend_name: str
+
+
+def cut_again(rows: Sequence[Row], place: int) -> None:
+    """Write down the batches in which some transmissions are to be sent again.
+
+    What is sent again together has its place in the queue like one broadcast.
+
+    :param rows: the transmissions, in the order in which they are to be sent.
+    :param place: how many are to be sent before them.
     """
-    positions: Counter[int] = Counter()
-    batches, moment = [], now()
-    for group in groups:
-        batches.append(
-            Batch(
-                message=message,
-                backend_id=group.backend_id,
-                transmission_ids=group.ids,
-                position=positions[group.backend_id],
-                ready_at=moment,
+    groups: dict[tuple[int, int, str], list[tuple[int, int]]] = {}
+    for number, row in enumerate(rows, start=place):
+        key = row.message_id, row.backend_id, row.backend_name
+        groups.setdefault(key, []).append((number, row.id))
+    moment, most = now(), conf.claim_size()
+    named = among({row.message_id for row in rows})
+    held: dict[int, Any] = dict(
+        Message.objects.filter(named, not_before__gt=moment).values_list("pk", "not_before")
+    )
+    batches = []
+    for (message_id, backend_id, name), members in groups.items():
+        size = conf.claim_size(name)
+        for start in range(0, len(members), size):
+            some = members[start : start + size]
+            batches.append(
+                Batch(
+                    message_id=message_id,
+                    backend_id=backend_id,
+                    transmission_ids=[pk for _, pk in some],
+                    position=some[0][0] // most,
+                    ready_at=held.get(message_id, moment),
+                )
             )
-        )
-        positions[group.backend_id] += 1
     Batch.objects.bulk_create(batches, batch_size=1000)
 
 

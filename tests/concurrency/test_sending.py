@@ -8,7 +8,7 @@ import pytest
 from rapidsms.models import Backend
 from rapidsms.router import send
 
-from rapidsms_db_router import recovery, tasks
+from rapidsms_db_router import bulk_actions, recovery, tasks
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.errors import TransmissionsFailed
@@ -176,6 +176,38 @@ def test_resending_while_sending_sends_once(router, gateway, make_connections, p
     assert [each for each in refused if each] == []
     numbers = [connection.identity for connection in connections] * 5
     assert sorted(gateway.sent) == sorted(numbers)
+    assert statuses(Message) == {Status.SENT}
+
+
+def test_bulk_actions_beside_senders_send_once(
+    router, gateway, make_connections, published, settings, monkeypatch
+):
+    """Two operators ask for the same; each bulk action is done by two workers at once."""
+    monkeypatch.setattr(bulk_actions, "CHUNK", 10)
+    connections = make_connections(20)
+    gateway.down = True
+    for number in range(5):
+        send(f"broadcast {number}", connections)
+    send_until(lambda: statuses(Transmission) == {Status.ERRORED})
+    gateway.down = False
+    actions = [bulk_actions.prepare("resend", Transmission.objects.all()) for _ in range(2)]
+    for action in actions:
+        bulk_actions.start(action)
+
+    def all_sent():
+        return statuses(Transmission) == {Status.SENT} and not Batch.objects.exists()
+
+    in_threads(
+        *(partial(bulk_actions.go_on, action.pk) for action in actions * 2),
+        partial(send_until, all_sent),
+        partial(send_until, all_sent),
+    )
+
+    for action in actions:
+        action.refresh_from_db()
+    assert [(action.state, action.handled) for action in actions] == [("done", 100)] * 2
+    assert sum(action.changed for action in actions) == 100
+    assert sorted(gateway.sent) == sorted([each.identity for each in connections] * 5)
     assert statuses(Message) == {Status.SENT}
 
 

@@ -12,7 +12,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router import recovery
 from rapidsms_db_router.db import clock
-from rapidsms_db_router.models import Batch, Message
+from rapidsms_db_router.models import Batch, BulkAction, Message
 from rapidsms_db_router.outbound.calls import Inline
 from rapidsms_db_router.outbound.sender import Sender
 from rapidsms_db_router.worker import host, routers
@@ -101,4 +101,5 @@ def recover() -> None:
 def is_over() -> bool:
     """Return whether nothing is left to be done."""
     looked_at = Message.objects.filter(recover_at__isnull=False)
-    return not (Batch.objects.exists() or looked_at.exists())
+    acting = BulkAction.objects.filter(state=BulkAction.State.RUNNING)
+    return not (Batch.objects.exists() or looked_at.exists() or acting.exists())

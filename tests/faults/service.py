@@ -33,8 +33,9 @@ class Register(AppBase):
 class Gateway(BackendBase):
     """Appends what it accepts to a file, one line a call."""
 
-    #: The identity that is refused the first time, and the one that is refused for good.
-    refuses = refuses_for_good = ""
+    #: The identity that is refused the first time, and those that are refused for good.
+    refuses = ""
+    refuses_for_good: tuple[str, ...] = ()
     #: So many calls find no gateway, before all others are accepted.
     outages = 0
     #: So many calls are accepted without an answer that says so.
@@ -56,7 +57,7 @@ class Gateway(BackendBase):
             self._write(id_, [], identities)
             raise ConnectionRefusedError("out of order")
         failed = [i for i in identities if i == self.refuses and i not in refused(self.log)]
-        failed += [i for i in identities if i == self.refuses_for_good]
+        failed += [i for i in identities if i in self.refuses_for_good]
         self._write(id_, [i for i in identities if i not in failed], failed)
         if self.reports_early:
             for identity in identities:
@@ -65,7 +66,7 @@ class Gateway(BackendBase):
         crash_point(ACCEPTED)
         if len(calls) < self.answers_lost:
             raise TimeoutError("no answer")
-        if self.refuses_for_good in failed:
+        if set(self.refuses_for_good) & set(failed):
             raise PermanentSendingError("refused", failed_identities=failed)
         if failed:
             raise MessageSendingError("refused", failed_identities=failed)

@@ -461,7 +461,7 @@ def test_what_errored_without_its_backend_is_sent_once_it_is_back_and_told_to(
     settings.INSTALLED_BACKENDS = installed_backends
     with worker.commit():
         resend(message.transmissions.all())
-        outbox.send(Message.objects.get(pk=message.pk))
+        outbox.send([message.pk])
     worker.work()
     message.refresh_from_db()
     assert message.status == "S"

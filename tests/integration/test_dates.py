@@ -17,6 +17,7 @@ from rapidsms_db_router.outbound import outbox
 from rapidsms_db_router.outbound.again import resend
 from rapidsms_db_router.outbound.discarding import cancel
 from rapidsms_db_router.recovery import recover
+from tests.integration.acting import act
 from tests.integration.executors import SlowGateway
 
 pytestmark = pytest.mark.django_db
@@ -245,7 +246,7 @@ def test_what_was_cancelled_can_be_sent_all_the_same(worker, people, calls):
     cancel(Message.objects.all())
     with worker.commit():
         count, (pk,) = resend(message.transmissions.all())
-        outbox.send(Message.objects.get(pk=pk))
+        outbox.send([pk])
     assert (count, pk) == (2, message.pk)
     worker.work()
     assert look(message)[0] == "SSS"
@@ -258,10 +259,7 @@ def test_the_admin_cancels_for_those_who_may(worker, people, client, may):
     names = ["view_message", *(["cancel_message"] if may else [])]
     user.user_permissions.set(Permission.objects.filter(codename__in=names))
     client.force_login(user)
-    answer = client.post(
-        reverse("admin:rapidsms_db_router_message_changelist"),
-        {"action": "cancel", "_selected_action": [message.pk]},
-        follow=True,
-    )
+    page = reverse("admin:rapidsms_db_router_message_changelist")
+    answer = act(client, page, "cancel", message.pk)
     assert ("2 transmissions were cancelled." in answer.content.decode()) is may
     assert look(message)[0] == ("EEE" if may else "PQQ")

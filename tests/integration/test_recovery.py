@@ -22,10 +22,12 @@ from rapidsms_db_router.models import Batch, Message, RecoverySchedule, SlotLeas
 from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
 from rapidsms_db_router.outbound.sender import Sender
 from rapidsms_db_router.recovery import Found, recover, rescue, step
-from rapidsms_db_router.recovery.rescue import LONGEST_PATIENCE
+from rapidsms_db_router.recovery.rescue import LONGEST_PATIENCE, MOST
+from rapidsms_db_router.signals import transmissions_errored
 from rapidsms_db_router.tasks import recover_messages
 from rapidsms_db_router.worker import host
 from tests.concurrency.parallel import in_threads
+from tests.integration.acting import act
 from tests.integration.executors import SlowGateway
 from tests.service.backends import RecordingBackend, RefusingBackend
 
@@ -409,7 +411,7 @@ def test_an_inbound_message_that_was_given_up_may_be_processed_again(
     assert_done(message, "EE")
     settings.RAPIDSMS_ROUTER = "rapidsms_db_router.DatabaseRouter"
     page = reverse("admin:rapidsms_db_router_message_changelist")
-    admin_client.post(page, {"action": "reprocess", "_selected_action": [message.pk]})
+    act(admin_client, page, "reprocess", message.pk)
     worker.work()
     assert_done(message, "RR")
     assert message.error == ""
@@ -430,7 +432,7 @@ def test_a_batch_that_kills_its_worker_each_time_is_given_up(
         recover()
     assert statuses(message) == "EEEE"
     rows = message.transmissions.values_list("error", "next_try", "attempts")
-    assert set(rows) == {(f"worker died {1 + retries} times", None, 1 + retries)}
+    assert set(rows) == {("worker died in the last try", None, 1 + retries)}
     let_dates_pass()
     recover()
     worker.work()
@@ -486,8 +488,60 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(worker, each_kind):
     assert everything() != before
 
 
+def test_a_dry_run_counts_all_and_a_look_does_no_more_than_its_share(worker, person, calls):
+    Message.objects.bulk_create(
+        Message(direction="I", text="ping", recover_at=now() - timedelta(hours=1))
+        for _ in range(2 * MOST + 50)
+    )
+    message = stored_outbound(worker, [person])
+    row = message.transmissions.get()
+    Transmission.objects.filter(pk=row.pk).update(status=Status.PROCESSING)
+    message.batches.all().delete()
+    Batch.objects.bulk_create(
+        Batch(
+            message=message,
+            backend=person.backend,
+            transmission_ids=[row.pk] if number == 0 else [],
+            claim_token=uuid.uuid4(),
+            recover_at=now() - timedelta(seconds=number),
+        )
+        for number in range(MOST + 50)
+    )
+    assert recover(dry_run=True).counts() == found(
+        inbound=2 * MOST + 50, batches=MOST + 50, resent=1
+    )
+    assert recover().counts() == found(inbound=MOST, batches=MOST)
+
+
+@pytest.mark.parametrize("after_crash", ["resend", "error"])
+def test_what_recovery_gives_up_is_told(worker, person, installed_backends, after_crash):
+    installed_backends["phones"] |= {
+        "router.db.after_crash": after_crash,
+        "router.db.max_retries": 0,
+    }
+    told = []
+
+    def receiver(signal, **named):
+        told.append(named)
+
+    message = stored_outbound(worker, [person])
+    sender_that_dies(person.backend)
+    let_dates_pass()
+    transmissions_errored.connect(receiver)
+    try:
+        with worker.commit():
+            recover()
+    finally:
+        transmissions_errored.disconnect(receiver)
+    row = message.transmissions.get()
+    ((named),) = told
+    assert (named["message"], named["message"].status) == (message, "E")
+    assert (named["transmission_ids"], named["backend_name"]) == ([row.pk], "phones")
+    assert (named["error"], named["next_try"]) == (row.error, None)
+
+
 def test_the_command_recovers_and_prints_what_it_found(worker, each_kind, capsys):
-    printed = "inbound: 1\nbatches: 3\nresent: 2\ngiven up: 3\nstatuses: 1\n"
+    printed = "inbound: 1\nbatches: 3\nresent: 2\ngiven up: 3\nstatuses: 1\nbulk actions: 0\n"
     call_command("recover_messages", "--dry-run")
     assert capsys.readouterr().out == printed
     assert worker.take() == []
@@ -590,8 +644,7 @@ def test_what_the_admin_sends_again_is_found_if_its_doorbell_is_lost(
 
     with worker.commit():
         page = reverse("admin:rapidsms_db_router_message_changelist")
-        chosen = {"action": "resend", "_selected_action": [broadcast.pk]}
-        assert admin_client.post(page, chosen).status_code == 302
+        act(admin_client, page, "resend", broadcast.pk)
     assert broadcast.batches.count() == 100
     assert len(worker.take()) == 1  # and the broker forgets it
     let_dates_pass()

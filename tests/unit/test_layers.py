@@ -26,6 +26,7 @@ LAYERS = (
     {"publishing"},
     {"outbound"},
     {"inbound"},
+    {"bulk_actions"},
     {"admin", "recovery", "router"},
     {"checks", "management", "migrations", "tasks"},
     {"apps"},

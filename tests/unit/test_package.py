@@ -69,7 +69,13 @@ def test_the_package_has_no_module_that_rapidsms_or_djappsettings_would_load(nam
 
 
 def test_the_tasks_have_the_names_by_which_they_are_in_brokers():
-    names = {"receive_async", "send_transmissions", "recover_messages", "record_delivery_reports"}
+    names = {
+        "receive_async",
+        "record_delivery_reports",
+        "recover_messages",
+        "run_bulk_action",
+        "send_transmissions",
+    }
     ours = {name for name in current_app.tasks if name.startswith("rapidsms_db_router.")}
     assert ours == {f"rapidsms_db_router.tasks.{name}" for name in names}
 

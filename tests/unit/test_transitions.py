@@ -292,7 +292,7 @@ def test_resend_leaves_errored_inbound_messages_alone(inbound):
 def test_discard_gives_up_what_would_be_sent_alone(outbound, status, next_try):
     row = outbound(status, next_try=next_try)
     before = columns(row)
-    moved = Transmission.objects.discard("cancelled")
+    moved = Transmission.objects.discard("cancelled", now())
     if status == "Q" or (status == "E" and next_try):
         after = columns(row)
         assert moved == 1

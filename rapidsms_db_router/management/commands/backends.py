@@ -17,6 +17,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import operators
+from rapidsms_db_router.management import names
 from rapidsms_db_router.models import Batch, SlotLease
 from rapidsms_db_router.publishing import doorbells
 
@@ -41,7 +42,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked for, and show how it is now."""
         paused, resumed, limited = (
-            list(map(_backend, options[name])) for name in ("pause", "resume", "limit")
+            names.backends(options[name]) for name in ("pause", "resume", "limit")
         )
         until, limits = _date(options["until"]), _limits(options)
         if limits and not limited:
@@ -66,15 +67,6 @@ class Command(BaseCommand):
                 f"{backend}: {state}; {waiting} batches waiting, {calls['n'] or 0} calls in flight,"
                 f" {calls['left'] or 0} threads left behind"
             )
-
-
-def _backend(name: str) -> Backend:
-    backends = Backend.objects.using(alias())
-    try:
-        return backends.get(name=name)
-    except Backend.DoesNotExist:
-        known = ", ".join(backends.order_by("name").values_list("name", flat=True))
-        raise CommandError(f"There is no backend {name!r}; there are: {known or 'none'}.") from None
 
 
 def _date(said: str | None) -> datetime.datetime | None:

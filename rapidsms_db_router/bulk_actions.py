@@ -1,0 +1,258 @@
+"""Actions on any number of rows: sending again, processing again, cancelling.
+
+The rows are chosen first and written down, in chunks; what an operator is told is what is done.
+Whoever does a chunk deletes it in the same transaction. So two workers never do the same chunk, and
+a worker that dies leaves it to the next. Recovery publishes a bulk action again whose task is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import Count, F, QuerySet
+
+from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.transient import insist
+from rapidsms_db_router.inbound import again as inbound_again
+from rapidsms_db_router.models import BulkAction, BulkActionChunk, Message, Transmission
+from rapidsms_db_router.models.keys import among
+from rapidsms_db_router.models.transmission import PENDING
+from rapidsms_db_router.outbound import again, discarding, outbox
+from rapidsms_db_router.publishing import doorbells
+
+logger = logging.getLogger(__name__)
+
+Kind, State = BulkAction.Kind, BulkAction.State
+#: Transmissions, or inbound messages, of one chunk. A message whose transmissions are more is one.
+CHUNK = 500
+#: A task does chunks for this long, in seconds, then another task goes on: others have their turn.
+SLICE = 3.0
+#: Rows that were chosen, and not confirmed for so long, are forgotten.
+LONGEST_PREPARED = timedelta(days=1)
+
+#: How many were moved, and what follows the commit.
+Done = tuple[int, Callable[[], None]]
+
+
+def prepare(kind: str, rows: QuerySet[Any], requested_by: str = "") -> BulkAction:
+    """Choose the rows of a bulk action; nothing is changed yet.
+
+    What arrives, or errs, later is not among them.
+
+    :param kind: a :class:`BulkAction.Kind`.
+    :param rows: among which to choose: transmissions for ``resend``, else messages. Those that the
+        action cannot change are left out.
+    :param requested_by: who asks for it.
+    :returns: the bulk action, with its ``total``.
+    """
+    with transaction.atomic(using=alias()):
+        action = BulkAction.objects.create(kind=kind, requested_by=requested_by)
+        old = BulkAction.objects.filter(state=State.PREPARED)
+        old.filter(created__lt=now() - LONGEST_PREPARED).delete()
+        chunks = _divide(KINDS[Kind(action.kind)].keys(chosen(kind, rows)))
+        # not held as a whole: there may be millions of rows
+        while some := list(islice(chunks, 100)):
+            BulkActionChunk.objects.bulk_create(
+                BulkActionChunk(action=action, ids=ids, size=size) for ids, size in some
+            )
+            action.total += sum(size for _, size in some)
+        action.save(update_fields=["total"])
+    return action
+
+
+def chosen(kind: str, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return what a bulk action would change: transmissions, or inbound messages."""
+    return KINDS[Kind(kind)].choose(rows)
+
+
+def describe(kind: str, count: int, *, done: bool = False) -> str:
+    """Return what a bulk action does, as a sentence.
+
+    :param count: to how many rows.
+    :param done: whether it has been done.
+    """
+    rows, will_be, is_done = KINDS[Kind(kind)].words
+    return f"{count:,} {rows} {is_done if done else will_be}."
+
+
+def start(action: BulkAction) -> None:
+    """Begin a bulk action: do its first chunk here, and have workers do the others.
+
+    A bulk action that has begun already is left alone.
+    """
+    if not _begin(action):
+        return
+    if insist(partial(_do_chunk, action.pk)):
+        outbox.after_commit(partial(_publish, action.pk))
+    action.refresh_from_db()
+
+
+def run_here(action: BulkAction, tell: Callable[[BulkAction], None]) -> None:
+    """Begin a bulk action and do all of it here.
+
+    :param tell: called after each chunk.
+    """
+    more = _begin(action)
+    while more:
+        more = insist(partial(_do_chunk, action.pk))
+        action.refresh_from_db()
+        tell(action)
+
+
+def go_on(action_id: int) -> bool:
+    """Do chunks of a bulk action for some seconds; return whether there may be more."""
+    deadline = time.monotonic() + SLICE
+    while insist(partial(_do_chunk, action_id)):
+        if time.monotonic() >= deadline:
+            return True
+    return False
+
+
+def stop(action: BulkAction) -> bool:
+    """Do no further chunk of a bulk action; return whether there were any.
+
+    What was done stays done.
+    """
+    with transaction.atomic(using=alias()):
+        # waits for a chunk that is being done
+        unfinished = BulkAction.objects.filter(
+            pk=action.pk, state__in=(State.PREPARED, State.RUNNING)
+        )
+        stopped = unfinished.update(state=State.STOPPED, finished=now())
+        if stopped:
+            BulkActionChunk.objects.filter(action=action.pk).delete()
+    action.refresh_from_db()
+    if stopped:
+        logger.warning("bulk_action_stopped action=%s handled=%s", action.pk, action.handled)
+    return bool(stopped)
+
+
+def _begin(action: BulkAction) -> bool:
+    prepared = BulkAction.objects.filter(pk=action.pk, state=State.PREPARED)
+    begun = prepared.update(state=State.RUNNING, updated=now())
+    if begun:
+        ids = action.pk, action.kind, action.total
+        logger.info("bulk_action_started action=%s kind=%s rows=%s", *ids)
+    return bool(begun)
+
+
+def _publish(action_id: int) -> None:
+    doorbells.publish_bulk_action(action_id)
+
+
+def _do_chunk(action_id: int) -> bool:
+    """Do one chunk; return whether there are more."""
+    follow: Callable[[], None] | None = None
+    with transaction.atomic(using=alias()):
+        running = BulkAction.objects.filter(pk=action_id, state=State.RUNNING)
+        # also a lock: of several workers one does a chunk at a time
+        if not running.update(updated=now()):
+            return False
+        action = running.get()
+        chunks = BulkActionChunk.objects.filter(action=action_id).order_by("pk")
+        if (chunk := chunks.first()) is not None:
+            changed, follow = KINDS[Kind(action.kind)].move(chunk.ids, action.handled)
+            chunk.delete()
+            running.update(handled=F("handled") + chunk.size, changed=F("changed") + changed)
+        more = chunks.exists()
+        if not more:
+            running.update(state=State.DONE, finished=now())
+    if follow is not None:
+        outbox.after_commit(follow)
+    return more
+
+
+def _divide(keys: Iterable[tuple[int, int]]) -> Iterator[tuple[list[int], int]]:
+    """Divide keys, each with how many rows it stands for, into chunks."""
+    ids: list[int] = []
+    size = 0
+    for key, weight in keys:
+        if ids and size + weight > CHUNK:
+            yield ids, size
+            ids, size = [], 0
+        ids.append(key)
+        size += weight
+    if ids:
+        yield ids, size
+
+
+# The kinds
+
+
+class _Kind(NamedTuple):
+    #: Returns what is to be changed among some rows.
+    choose: Callable[[QuerySet[Any]], QuerySet[Any]]
+    #: Yields the keys of that, in order, each with how many rows it stands for.
+    keys: Callable[[QuerySet[Any]], Iterable[tuple[int, int]]]
+    #: Does a chunk, given its keys and how many rows were before it.
+    move: Callable[[list[int], int], Done]
+    #: What the rows are, what will be done with them, and what is then said of them.
+    words: tuple[str, str, str]
+
+
+def _errored_transmissions(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)
+
+
+def _errored_messages(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows.filter(status=Status.ERRORED, direction=Direction.INCOMING)
+
+
+def _pending_transmissions(rows: QuerySet[Any]) -> QuerySet[Any]:
+    outbound = rows.filter(direction=Direction.OUTGOING).order_by().values("pk")
+    return Transmission.objects.filter(PENDING, message__in=outbound)
+
+
+def _each(rows: QuerySet[Any]) -> Iterable[tuple[int, int]]:
+    return ((pk, 1) for pk in rows.order_by("pk").values_list("pk", flat=True).iterator(5000))
+
+
+def _messages_of(rows: QuerySet[Any]) -> Iterable[tuple[int, int]]:
+    counts = rows.order_by("message").values_list("message").annotate(Count("pk"))
+    counted: Iterable[tuple[int, int]] = counts.iterator(5000)
+    return counted
+
+
+def _resend(ids: list[int], place: int) -> Done:
+    count, messages = again.resend(Transmission.objects.filter(among(ids)), place)
+    return count, partial(outbox.send, messages)
+
+
+def _reprocess(ids: list[int], place: int) -> Done:
+    moved = inbound_again.reprocess(Message.objects.filter(among(ids)))
+    return len(moved), partial(doorbells.publish_all_inbound, moved)
+
+
+def _cancel(ids: list[int], place: int) -> Done:
+    return discarding.cancel(Message.objects.filter(among(ids))), lambda: None
+
+
+KINDS = {
+    Kind.RESEND: _Kind(
+        _errored_transmissions,
+        _each,
+        _resend,
+        ("errored transmissions", "will be sent again", "will be sent again"),
+    ),
+    Kind.REPROCESS: _Kind(
+        _errored_messages,
+        _each,
+        _reprocess,
+        ("errored inbound messages", "will be processed again", "will be processed again"),
+    ),
+    Kind.CANCEL: _Kind(
+        _pending_transmissions,
+        _messages_of,
+        _cancel,
+        ("transmissions", "will be cancelled", "were cancelled"),
+    ),
+}

@@ -1,0 +1,14 @@
+"""``manage.py cancel_messages``: give up what is still to be sent of outbound messages."""
+
+from __future__ import annotations
+
+from rapidsms_db_router.management.bulk_command import BulkCommand
+from rapidsms_db_router.models import BulkAction
+
+
+class Command(BulkCommand):
+    """Gives up what is still to be sent of outbound messages, to all of their recipients."""
+
+    help = "Gives up what is still to be sent of outbound messages, to all of their recipients."
+    kind = BulkAction.Kind.CANCEL
+    errored = False

@@ -1,0 +1,106 @@
+"""Bulk actions: what an operator wants done to many rows."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.db import models
+
+from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models.primary import PrimaryManager
+
+#: A bulk action of which no chunk was done for this long has lost its task, in seconds.
+STALLED = 30.0
+
+
+class BulkActionQuerySet(models.QuerySet["BulkAction"]):
+    """Bulk actions, selected by what is to be done about them."""
+
+    def stalled(self) -> BulkActionQuerySet:
+        """Select what recovery has to publish again."""
+        since = now() - datetime.timedelta(seconds=STALLED)
+        return self.filter(state=BulkAction.State.RUNNING, updated__lte=since)
+
+
+class BulkAction(models.Model):
+    """Something that is done to many rows, which were chosen before it began.
+
+    What is still to be done is in its chunks. A chunk is deleted in the transaction that does it,
+    so that a worker that dies leaves each chunk done or not done.
+    """
+
+    class Kind(models.TextChoices):
+        """What is done.
+
+        ========= ==========================================================================
+        resend    errored transmissions are queued again; the rows are transmissions
+        reprocess the apps run on errored inbound messages again; the rows are messages
+        cancel    what is still to be sent of messages is given up; the rows are messages
+        ========= ==========================================================================
+        """
+
+        RESEND = "resend"
+        REPROCESS = "reprocess"
+        CANCEL = "cancel"
+
+    class State(models.TextChoices):
+        """How far it has come.
+
+        ======== ============================================================
+        prepared the rows are chosen, and nobody has confirmed yet
+        running  chunks are being done
+        stopped  an operator has stopped it; the chunks done so far stay done
+        done     all chunks are done
+        ======== ============================================================
+        """
+
+        PREPARED = "prepared"
+        RUNNING = "running"
+        STOPPED = "stopped"
+        DONE = "done"
+
+    #: What is done.
+    kind = models.CharField(max_length=9, choices=Kind.choices)
+    #: How far it has come.
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PREPARED)
+    #: Who asked for it: a user's name, or the name of a command.
+    requested_by = models.CharField(max_length=150, blank=True)
+    #: When its rows were chosen.
+    created = models.DateTimeField(default=now)
+    #: When a chunk was last done.
+    updated = models.DateTimeField(default=now)
+    #: When the last chunk was done, or it was stopped.
+    finished = models.DateTimeField(null=True)
+    #: How many transmissions, or inbound messages, were chosen.
+    total = models.PositiveIntegerField(default=0)
+    #: How many of them were in chunks that are done.
+    handled = models.PositiveIntegerField(default=0)
+    #: How many of them were moved. The others had left their status by themselves before.
+    changed = models.PositiveIntegerField(default=0)
+
+    objects = PrimaryManager.from_queryset(BulkActionQuerySet)()
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.kind}, {self.handled} of {self.total}"
+
+
+class BulkActionChunk(models.Model):
+    """Rows of a bulk action that are still to be done, in one transaction."""
+
+    #: The bulk action.
+    action = models.ForeignKey(BulkAction, related_name="chunks", on_delete=models.CASCADE)
+    #: Primary keys of the rows.
+    ids = models.JSONField()
+    #: How many transmissions, or inbound messages, that is.
+    size = models.PositiveIntegerField()
+
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.size} of {self.action_id}"
