@@ -11,6 +11,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from rapidsms.backends.base import BackendBase
 
 from rapidsms_db_router import conf
+from rapidsms_db_router.db.text import shown
 
 #: Engines of the RapidSMS community that name no recipient when they fail in the middle of a call.
 ONE_RECIPIENT = {
@@ -120,7 +121,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         if not fits(value):
             found.append(
                 Error(
-                    f"{name} is {_shown(value)}, which is not {kind}.",
+                    f"{name} is {shown(value)}, which is not {kind}.",
                     hint=f"Set it to {kind}, or remove it for {conf.DEFAULTS[name]}.",
                     id=ID + id_,
                 )
@@ -160,14 +161,14 @@ def check_backends(**_: Any) -> list[CheckMessage]:
         return [_ill_formed(f"INSTALLED_BACKENDS is a {type(backends).__name__}.")]
     found: list[CheckMessage] = []
     for backend, options in backends.items():
-        named = f"INSTALLED_BACKENDS has a backend {_shown(backend)}"
+        named = f"INSTALLED_BACKENDS has a backend {shown(backend)}"
         if not isinstance(options, Mapping):
             found.append(_ill_formed(f"{named} that is a {type(options).__name__}."))
         elif not isinstance(backend, str):
             found.append(_ill_formed(f"{named}, whose name is a {type(backend).__name__}."))
         elif keys := [key for key in options if not isinstance(key, str)]:
             found.append(
-                _ill_formed(f"{named} with {_shown(keys[0])} among the names of its options.")
+                _ill_formed(f"{named} with {shown(keys[0])} among the names of its options.")
             )
         else:
             found += _check_backend(backend, options)
@@ -211,7 +212,7 @@ def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMe
         elif not BACKEND_OPTIONS[name][0](value):
             kind = BACKEND_OPTIONS[name][1]
             yield Error(
-                f"Backend {backend!r} sets {name!r} to {_shown(value)}, which is not {kind}.",
+                f"Backend {backend!r} sets {name!r} to {shown(value)}, which is not {kind}.",
                 hint=f"Set it to {kind}, or remove it.",
                 id=ID + "E012",
             )
@@ -246,7 +247,7 @@ def _check_engine(backend: str, engine: Any) -> Iterator[CheckMessage]:
         problem = "without an ENGINE"
     elif not isinstance(engine, str):
         if not (isinstance(engine, type) and issubclass(engine, BackendBase)):
-            problem = f"whose ENGINE {_shown(engine)} is no dotted path, and no backend's class"
+            problem = f"whose ENGINE {shown(engine)} is no dotted path, and no backend's class"
     else:
         try:
             BackendBase.find(engine)
@@ -259,13 +260,6 @@ def _check_engine(backend: str, engine: Any) -> Iterator[CheckMessage]:
             " rapidsms.backends.base.BackendBase.",
             id=ID + "E010",
         )
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # an integer of more than 4,300 digits, a class of the project's own
-        return f"a {type(value).__name__}"
 
 
 def _nearest(name: str, known: dict[str, Any]) -> str:

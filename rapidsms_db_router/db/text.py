@@ -51,6 +51,14 @@ def as_id(value: Any) -> str:
     return "" if NO_ID.fullmatch(text) else text
 
 
+def shown(value: Any) -> str:
+    """Return a value as an error about it names it; its class, where its ``repr()`` raises."""
+    try:
+        return repr(value)
+    except Exception:  # an integer of more than 4,300 digits, a connection without a backend
+        return f"<{type(value).__name__}>"
+
+
 def storable(text: str) -> str:
     """Return an error's text as every column can hold it."""
     return narrow_text(clean_text(text))[:LONGEST_ERROR]

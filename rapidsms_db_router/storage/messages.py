@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, NamedTuple
@@ -52,7 +52,7 @@ def store(
     direction: str,
     connections: Any,
     text: Any,
-    fields: dict[Any, Any] | None = None,
+    fields: Mapping[Any, Any] | None = None,
     batch: Batch | None = None,
     **columns: Any,
 ) -> Stored:
@@ -70,9 +70,12 @@ def store(
     :param columns: further columns of the message.
     :returns: the stored message, or the one that this one duplicates.
     :raises InvalidConnection: as :func:`.recipients.recipients`.
+    :raises TypeError: for fields that are no mapping.
     """
     found = connections if isinstance(connections, Iterator) else recipients(connections)
-    stored_fields, lossy = clean_json(fields or {})
+    if fields is not None and not isinstance(fields, Mapping):
+        raise TypeError(f"fields is a {type(fields).__name__}; pass a dictionary.")
+    stored_fields, lossy = clean_json({} if fields is None else dict(fields))
     external_id = as_id(stored_fields.get("external_id"))
     message = Message(
         direction=direction,

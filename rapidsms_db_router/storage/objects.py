@@ -16,6 +16,7 @@ from rapidsms.models import Connection
 
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.text import shown
 from rapidsms_db_router.models import Message
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def check_moment(name: str, moment: Any) -> None:
     if moment is None:
         return
     if not isinstance(moment, datetime.datetime):
-        raise ValueError(f"{name} is {moment!r}, which is no datetime.")
+        raise ValueError(f"{name} is {shown(moment)}, which is no datetime.")
     if timezone.is_aware(moment) != settings.USE_TZ:
         wanted = "an aware" if settings.USE_TZ else "a naive"
         raise ValueError(f"{name} is {moment!r}; USE_TZ asks for {wanted} datetime.")

@@ -10,6 +10,7 @@ from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.text import shown
 from rapidsms_db_router.errors import InvalidConnection
 
 #: Recipients that are stored and divided in Python; the database does so with more of them.
@@ -42,9 +43,9 @@ def primary_key(connection: Any) -> Any:
     :raises InvalidConnection: for what is no connection, or not saved.
     """
     if not isinstance(connection, Connection):
-        raise InvalidConnection(f"{connection!r} is no rapidsms.models.Connection.")
+        raise InvalidConnection(f"{shown(connection)} is no rapidsms.models.Connection.")
     if connection.pk is None:
-        raise InvalidConnection(f"{connection!r} is not saved; save it before it is used.")
+        raise InvalidConnection(f"{shown(connection)} is not saved; save it before it is used.")
     return connection.pk
 
 

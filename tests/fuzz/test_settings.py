@@ -19,10 +19,10 @@ from rapidsms_db_router.checks.settings import (
     BACKEND_OPTIONS,
     ID,
     SETTINGS,
-    _shown,
     check_backends,
     check_settings,
 )
+from rapidsms_db_router.db.text import shown
 from rapidsms_db_router.models.lease import lease
 
 LEAVES = (
@@ -94,7 +94,7 @@ def test_what_is_wrong_with_a_setting_is_said_and_the_rest_can_be_read(
         check_backends()
         for message in found:
             name = message.msg.partition(" ")[0]
-            assert _shown(values[name]) in message.msg
+            assert shown(values[name]) in message.msg
             assert message.hint
         if not found:
             _read_everything("phones")
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_backend_is_said_and_the_rest_can_be_read(backends:
             assert message.id.startswith(ID)
             assert message.hint
             assert "INSTALLED_BACKENDS" in message.msg or any(
-                _shown(name) in message.msg for name in backends
+                shown(name) in message.msg for name in backends
             )
         if not any(message.is_serious() for message in found):
             assert conf.has_eager_backend() in (True, False)
