@@ -36,6 +36,8 @@ KANNEL_ENGINES = (
     "rapidsms.backends.kannel.KannelBackend",
     "rapidsms.backends.kannel.outgoing.KannelBackend",
 )
+#: Where the ``send()`` of engines stands that return no ids.
+WITHOUT_IDS = ("rapidsms.", "rapidsms_db_router.gateways.kannel.")
 #: What a value of "router.db.rate" looks like, and how many seconds its unit has.
 RATE = re.compile(r"([1-9][0-9]{0,8})/([smh])")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -169,6 +171,12 @@ def engine_class(backend_name: str | None) -> Any:
         return import_string(engine)
     except Exception:  # a message is stored all the same; the check E010 says what is wrong
         return None
+
+
+def returns_ids(backend_name: str | None) -> bool:
+    """Return whether a backend may return the gateway's ids of what it sends."""
+    send = getattr(engine_class(backend_name), "send", None)
+    return not str(getattr(send, "__module__", "")).startswith(WITHOUT_IDS)
 
 
 def atomic_receive() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +12,8 @@ from rapidsms.router import get_router
 
 from rapidsms_db_router import bulk_actions, recovery, reports
 from rapidsms_db_router.choices import Direction
-from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.db.connection import alias, contained
+from rapidsms_db_router.db.transient import is_transient
 from rapidsms_db_router.inbound.processing import process_inbound
 from rapidsms_db_router.models import Message, status
 from rapidsms_db_router.outbound import queue
@@ -116,15 +116,16 @@ def record_delivery_reports(delivery_reports: Iterable[dict[str, Any]]) -> None:
     """Follow many delivery reports; for gateways whose reports come in floods.
 
     :param delivery_reports: the arguments of :func:`rapidsms_db_router.reports.record`, each as a
-        dictionary; a ``date`` in ISO 8601. One that makes no sense is logged, and no more.
+        dictionary; a ``date`` in ISO 8601. One that makes no sense is logged, and the others are
+        followed.
     """
     for number, report in enumerate(delivery_reports):
         try:
-            date = report.get("date")
-            if isinstance(date, str):
-                date = datetime.datetime.fromisoformat(date)
-            reports.record(**{**report, "date": date})
-        except (AttributeError, TypeError, ValueError) as exc:
+            with contained():
+                reports.record(**report)
+        except Exception as exc:
+            if is_transient(exc):
+                raise  # the task comes again, with all of them
             logger.error("report_refused number=%s error=%s", number, type(exc).__name__)
             logger.debug("report_refused number=%s", number, exc_info=True)
 

@@ -5,5 +5,12 @@ from __future__ import annotations
 from rapidsms_db_router.admin.bulk_actions import BulkActionAdmin
 from rapidsms_db_router.admin.gateways import GatewayAdmin
 from rapidsms_db_router.admin.messages import MessageAdmin, TransmissionAdmin
+from rapidsms_db_router.admin.reports import EarlyReportAdmin
 
-__all__ = ("BulkActionAdmin", "GatewayAdmin", "MessageAdmin", "TransmissionAdmin")
+__all__ = (
+    "BulkActionAdmin",
+    "EarlyReportAdmin",
+    "GatewayAdmin",
+    "MessageAdmin",
+    "TransmissionAdmin",
+)

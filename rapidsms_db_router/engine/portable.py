@@ -235,7 +235,7 @@ class Portable:
         items = list(external_ids.items())
         for start in range(0, len(items), CASES):
             some = dict(items[start : start + CASES])
-            Transmission.objects.filter(pk__in=some).update(external_id=_by_key(some, column))
+            Transmission.objects.filter(pk__in=some).update(external_id=by_key(some, column))
 
     def mark_errored(self, failed: Mapping[int, tuple[str, datetime.datetime | None]]) -> None:
         """Move transmissions that are P to E.
@@ -250,8 +250,8 @@ class Portable:
             dates = {pk: date for pk, (_, date) in some.items()}
             self._processing(some).update(
                 status=Status.ERRORED,
-                error=_by_key(errors, models.TextField()),
-                next_try=_by_key(dates, models.DateTimeField()),
+                error=by_key(errors, models.TextField()),
+                next_try=by_key(dates, models.DateTimeField()),
                 updated=now(),
             )
 
@@ -292,7 +292,7 @@ def _locked(free: models.QuerySet[Batch], most: int) -> list[Batch]:
     return locked
 
 
-def _by_key(values: Mapping[int, Any], column: models.Field) -> models.Case | models.Value:
+def by_key(values: Mapping[int, Any], column: models.Field) -> models.Case | models.Value:
     """Return the expression of a column that may have another value in each row."""
     if len(set(values.values())) == 1:
         return models.Value(next(iter(values.values())), output_field=column)

@@ -110,8 +110,9 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("external_id", models.CharField(db_index=True, max_length=255)),
-                ("backend_name", models.CharField(blank=True, max_length=255)),
+                ("external_id", models.CharField(max_length=255)),
+                ("message_id", models.BigIntegerField(null=True)),
+                ("identity", models.CharField(blank=True, max_length=100)),
                 (
                     "outcome",
                     models.CharField(
@@ -126,13 +127,25 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("date", models.DateTimeField(null=True)),
-                ("reason", models.TextField(blank=True)),
+                ("reason", models.CharField(blank=True, max_length=100)),
+                ("received", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
                 (
-                    "received",
-                    models.DateTimeField(db_index=True, default=rapidsms_db_router.db.clock.now),
+                    "backend",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="rapidsms.backend",
+                    ),
                 ),
             ],
-            options={"base_manager_name": "objects"},
+            options={
+                "base_manager_name": "objects",
+                "indexes": [
+                    models.Index(fields=["external_id"], name="early_report_by_external_id")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="RecoverySchedule",
@@ -417,7 +430,7 @@ class Migration(migrations.Migration):
                 "base_manager_name": "objects",
                 "indexes": [
                     rapidsms_db_router.models.indexes.PartialIndex(
-                        fields=["external_id"],
+                        fields=["external_id", "id"],
                         name="transmission_by_external_id",
                         null="external_id",
                         present=True,
@@ -426,6 +439,50 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("message", "connection"), name="one_transmission_a_connection"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Part",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("external_id", models.CharField(blank=True, max_length=255)),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("delivered", "Delivered"),
+                            ("failed", "Failed"),
+                            ("rejected", "Rejected"),
+                            ("accepted", "Accepted"),
+                            ("buffered", "Buffered"),
+                        ],
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "transmission",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="parts",
+                        to="rapidsms_db_router.transmission",
+                    ),
+                ),
+            ],
+            options={
+                "base_manager_name": "objects",
+                "indexes": [models.Index(fields=["external_id", "id"], name="part_by_external_id")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("transmission", "external_id"), name="one_row_a_part"
                     )
                 ],
             },

@@ -7,6 +7,7 @@ from rapidsms_db_router.models.batch import Batch
 from rapidsms_db_router.models.bulk_action import BulkAction, BulkActionChunk
 from rapidsms_db_router.models.early_report import EarlyReport
 from rapidsms_db_router.models.message import Message
+from rapidsms_db_router.models.part import Part
 from rapidsms_db_router.models.recovery_schedule import RecoverySchedule
 from rapidsms_db_router.models.transmission import Transmission
 
@@ -18,6 +19,7 @@ __all__ = (
     "EarlyReport",
     "Gateway",
     "Message",
+    "Part",
     "RecoverySchedule",
     "SlotLease",
     "Transmission",

@@ -26,6 +26,16 @@ LONGEST_EXTERNAL_ID = 255
 RETRYING = Q(status=Status.ERRORED, next_try__isnull=False)
 #: What is not being sent, and will be.
 PENDING = Q(status=Status.QUEUED) | RETRYING
+#: What was handed to a gateway once, and is not being sent now: nobody knows how that ended.
+UNCERTAIN = PENDING & Q(attempts__gt=0)
+#: What a gateway has, or may have.
+HANDED_OVER = Q(status__in=(Status.PROCESSING, Status.SENT)) | UNCERTAIN
+#: From where a delivery report may move a transmission, by the status to which it moves.
+REPORTABLE = {
+    Status.DELIVERED: HANDED_OVER | Q(status=Status.ERRORED, attempts__gt=0),
+    Status.ERRORED: HANDED_OVER,
+    Status.SENT: UNCERTAIN,
+}
 
 
 class Group(NamedTuple):
@@ -54,30 +64,37 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
             status=Status.ERRORED, error=reason, next_try=None, updated=moment
         )
 
-    def deliver(self, moment: datetime.datetime) -> int:
-        """Move what a gateway says is delivered from wherever it is to D, where it stays.
+    def deliver(self, moment: datetime.datetime | models.Expression) -> int:
+        """Move what a gateway says is delivered to D, where it stays.
+
+        From P and S; from Q and E, unless no try was made yet: then the report is of another.
 
         :param moment: when it was delivered.
         :returns: how many moved.
         """
-        return self.exclude(status=Status.DELIVERED).update(
+        said = models.Value(moment) if isinstance(moment, datetime.datetime) else moment
+        return self.filter(REPORTABLE[Status.DELIVERED]).update(
             status=Status.DELIVERED,
             next_try=None,
             error="",
-            sent=Coalesce("sent", models.Value(moment)),
-            delivered=moment,
+            sent=Coalesce("sent", said),
+            delivered=said,
             updated=now(),
         )
 
-    def fail(self, reason: str) -> int:
+    def fail(self, reason: str | models.Expression, *, part: bool = False) -> int:
         """Move what a gateway says will not be delivered from P or S to E; return how many moved.
 
         From Q and E too, where a try follows, unless none was made yet: then the report is not of
         this try.
+
+        :param part: whether a part of it failed: then from D too, since another part was delivered.
         """
-        tried = Q(status__in=(Status.PROCESSING, Status.SENT)) | (PENDING & Q(attempts__gt=0))
-        return self.filter(tried).update(
-            status=Status.ERRORED, error=reason, next_try=None, updated=now()
+        leaves = REPORTABLE[Status.ERRORED]
+        if part:
+            leaves |= Q(status=Status.DELIVERED)
+        return self.filter(leaves).update(
+            status=Status.ERRORED, error=reason, next_try=None, delivered=None, updated=now()
         )
 
     def accept(self) -> int:
@@ -86,7 +103,7 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         :returns: how many moved: those whose last try has an unknown outcome.
         """
         moment = now()
-        return self.filter(PENDING, attempts__gt=0).update(
+        return self.filter(REPORTABLE[Status.SENT]).update(
             status=Status.SENT, sent=moment, next_try=None, error="", updated=moment
         )
 
@@ -151,8 +168,9 @@ class Transmission(models.Model):
             ),
         )
         indexes = (
+            # the newest of an id comes first: gateways use their ids again
             PartialIndex(
-                fields=("external_id",), null="external_id", name="transmission_by_external_id"
+                fields=("external_id", "id"), null="external_id", name="transmission_by_external_id"
             ),
         )
 

@@ -14,7 +14,7 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.text import describe, storable
 from rapidsms_db_router.engine import Recipient, engine
 from rapidsms_db_router.limits.circuit import SHORTEST_OPEN
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Message, Part, Transmission
 from rapidsms_db_router.outbound.calls import Call, Executor
 from rapidsms_db_router.outbound.causes import Cause, may_be_recipients, retry_after, summary
 from rapidsms_db_router.outbound.response import Failure, SendResponse
@@ -126,6 +126,7 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
     sent: list[int] = []
     messages: set[int] = set()
     external_ids: dict[int, str] = {}
+    part_ids: dict[int, list[str]] = {}
     requeued: dict[str | None, list[int]] = {}
     errored: dict[int, tuple[str, datetime.datetime | None]] = {}
     for done in completions:
@@ -133,6 +134,7 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
         if done.sent:
             messages.add(done.call.message.pk)
         external_ids |= done.response.external_ids
+        part_ids |= done.response.part_ids
         if done.call.batch_id not in held:
             continue
         if done.requeued:
@@ -144,6 +146,8 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
                 errored[failure.row.id] = reason_of(failure), date
     if external_ids:
         statements.note_external_ids(external_ids)
+    if part_ids:
+        Part.objects.replace(part_ids)
     marked = statements.mark_sent(sent, moment) if sent else 0
     for reason, ids in requeued.items():
         statements.requeue(ids, reason)
@@ -154,11 +158,14 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
 
 def follow_early_reports(completions: Iterable[Completion]) -> None:
     """Follow the delivery reports that came before the ids they speak of; after the commit."""
-    external_ids: dict[str, dict[int, str]] = {}
+    backends: dict[int, dict[str, list[int]]] = {}
     for done in completions:
-        external_ids.setdefault(done.call.backend_name, {}).update(done.response.external_ids)
-    for backend_name, said in external_ids.items():
-        reports.follow_early(said, backend_name)
+        of_id = backends.setdefault(done.call.backend_id, {})
+        for pk, external_id in done.response.external_ids.items():
+            for each in done.response.part_ids.get(pk, [external_id]):
+                of_id.setdefault(each, []).append(pk)
+    for backend_id, ids in backends.items():
+        reports.follow_early(ids, backend_id)
 
 
 def announce(completions: Iterable[Completion], executor: Executor) -> None:

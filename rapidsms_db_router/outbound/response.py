@@ -8,9 +8,10 @@ returned:
 returned                                       what became of the recipients
 ============================================== ==================================================
 ``None``, ``True``, an empty mapping           sent
-a mapping that names some of them              as it says: an id, an exception, ``False``; those
-                                               that it does not name were sent the message
-an id, of a call to one recipient              sent
+a mapping that names some of them              as it says: an id, a list of the ids of parts, an
+                                               exception, ``False``; those that it does not name
+                                               were sent the message
+an id, or a list of ids, of a call to one      sent
 ``False``                                      tried again
 an exception, or a class of exceptions;        as if it had been raised
 an HTTP response or status of 400 or more
@@ -37,7 +38,6 @@ from uuid import UUID
 
 from rapidsms.errors import MessageSendingError
 
-from rapidsms_db_router.db.text import clean_text, narrow_text
 from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.errors import OutcomeUnknown, PermanentSendingError, UnreadableResponse
 from rapidsms_db_router.identities import spelled
@@ -53,6 +53,7 @@ from rapidsms_db_router.outbound.causes import (
     status_of,
     summary,
 )
+from rapidsms_db_router.outbound.ids import external_ids_of, parts_of
 from rapidsms_db_router.outbound.naming import Names
 
 #: Causes that concern the gateway, the way to it, or our account.
@@ -84,6 +85,8 @@ class SendResponse:
     sent: list[Recipient] = field(default_factory=list)
     #: The gateway's own ids of them, by the transmission's primary key.
     external_ids: dict[int, str] = field(default_factory=dict)
+    #: Those of parts, where the gateway has several ids for one recipient.
+    part_ids: dict[int, list[str]] = field(default_factory=dict)
     #: Those that it did not take, or of which that is not known.
     failed: list[Failure] = field(default_factory=list)
     #: Whether the call failed as a whole: no recipient was named, or the line failed for each.
@@ -150,8 +153,10 @@ def _read_returned(rows: list[Recipient], returned: Any) -> SendResponse:
         response = _read_raised(rows, error)
         response.unexpected = unexpected
         return response
-    if len(rows) == 1 and _is_id(returned):
-        return SendResponse(list(rows), {rows[0].id: _external_id(returned)})
+    if len(rows) == 1 and all(map(_is_id, parts := parts_of(returned))) and parts:
+        response = SendResponse(sent=list(rows))
+        _note_ids(response, rows[0], parts)
+        return response
     if _is_success(returned):
         return SendResponse(sent=list(rows), unexpected=unexpected)
     return _failed(rows, _unreadable(unexpected, NOBODY), unexpected)
@@ -167,17 +172,19 @@ def _read_mapping(rows: list[Recipient], returned: Mapping[Any, Any]) -> SendRes
         unnamed = _unreadable(unexpected, "says a failure of a name that is nobody's")
     response = SendResponse(unexpected=unexpected if of_nobody else "")
     for row in rows:
-        said = said_of.get(row.id)
-        error = _failure(said) if row.id in said_of else unnamed
-        if isinstance(said, Mapping):
+        parts = parts_of(said_of.get(row.id))
+        error: Exception | None = unnamed
+        if row.id in said_of:
+            # of a part that failed the whole is not sent
+            error = next(filter(None, map(_failure, parts)), None)
+        if any(isinstance(each, Mapping) for each in parts):
             error = _unreadable(unexpected, "has no id beside a recipient, but a mapping")
             response.unexpected = unexpected
         if error is not None:
             response.failed.append(Failure(row, error, classify(error)))
             continue
         response.sent.append(row)
-        if external_id := _external_id(said):
-            response.external_ids[row.id] = external_id
+        _note_ids(response, row, parts)
     # of a backend that calls its gateway for one recipient after the other, and gets to none
     response.is_whole = all(failure.cause in LINE for failure in response.failed)
     response.is_whole &= not response.sent
@@ -289,11 +296,9 @@ def _is_id(said: Any) -> bool:
     return ID.fullmatch(spelled(said)) is not None
 
 
-def _external_id(said: Any) -> str:
-    """Return a gateway's id as the column can hold it."""
-    if said is None or isinstance(said, bool):
-        return ""
-    try:
-        return narrow_text(clean_text(spelled(said)))[:LONGEST_EXTERNAL_ID]
-    except Exception:  # the backend's own class
-        return ""
+def _note_ids(response: SendResponse, row: Recipient, parts: list[Any]) -> None:
+    ids = external_ids_of(parts)
+    if ids:
+        response.external_ids[row.id] = " ".join(ids)[:LONGEST_EXTERNAL_ID]
+    if len(ids) > 1:
+        response.part_ids[row.id] = ids

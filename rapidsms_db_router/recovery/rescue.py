@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F, Min, QuerySet
 from rapidsms.models import Backend
 
-from rapidsms_db_router import conf
+from rapidsms_db_router import conf, reports
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
@@ -72,7 +72,7 @@ class Found:
 
 
 def recover(*, dry_run: bool = False) -> Found:
-    """Find lost work, and have it done.
+    """Find lost work, and have it done; delete delivery reports that have waited in vain.
 
     It looks at no more than :data:`MOST` of each kind, and where the broker cannot be reached it
     stops; the next look finds the rest.
@@ -99,6 +99,8 @@ def recover(*, dry_run: bool = False) -> Found:
         found.more = MOST in (len(lost), len(messages))
     except BrokerDown:
         logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
+    if not dry_run:
+        reports.expire()
     if any(found.counts().values()) and not dry_run:
         counts = " ".join(f"{name}={count}" for name, count in found.counts().items())
         # batches that wait are no sign that anything was lost: a broadcast is under way

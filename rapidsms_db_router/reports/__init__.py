@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rapidsms_db_router.reports.recording import follow_early, record
+from rapidsms_db_router.reports.recording import expire, follow_early, record
 
-__all__ = ("follow_early", "record")
+__all__ = ("expire", "follow_early", "record")

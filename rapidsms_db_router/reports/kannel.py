@@ -7,8 +7,9 @@ from typing import Any
 
 from rapidsms_db_router.choices import Outcome, Status
 from rapidsms_db_router.db.connection import contained
-from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.reports.matching import find
 from rapidsms_db_router.reports.recording import record
+from rapidsms_db_router.reports.report import read
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +36,16 @@ def follow_kannel_report(instance: Any, created: bool, **_: Any) -> None:
         return
     try:
         with contained():
-            if instance.status_text == NO_ROUTE and not _was_accepted(instance):
+            said = {"message_id": instance.message_id, "identity": instance.identity}
+            if instance.status_text == NO_ROUTE and not _was_accepted(**said):
                 return
-            record(
-                outcome,
-                message_id=instance.message_id,
-                identity=instance.identity,
-                reason=instance.status_text,
-            )
+            record(outcome, **said, reason=instance.status_text)
     except Exception as exc:
         logger.error("report_failed report=%s error=%s", instance.pk, type(exc).__name__)
         logger.debug("report_failed report=%s", instance.pk, exc_info=True)
 
 
-def _was_accepted(instance: Any) -> bool:
+def _was_accepted(message_id: Any, identity: Any) -> bool:
     """Return whether the message had been accepted, so that no answer tells of the failure."""
-    rows = Transmission.objects.filter(connection__identity=instance.identity)
-    key = str(instance.message_id)
-    return key.isdigit() and rows.filter(message_id=key, status=Status.SENT).exists()
+    found = find(read(Outcome.REJECTED, message_id=message_id, identity=identity))
+    return found is not None and found.row.status == Status.SENT

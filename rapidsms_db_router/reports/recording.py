@@ -8,38 +8,31 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
-from django.conf import settings
-from django.db import transaction
-from django.db.models import QuerySet
-from django.utils import timezone
-from rapidsms.models import Backend, Connection
+from django.db.models import Q
+from rapidsms.models import Backend
 
-from rapidsms_db_router import signals
-from rapidsms_db_router.choices import Direction, Outcome, Status
+from rapidsms_db_router import conf, signals
+from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.db.text import clean_text, narrow_text
-from rapidsms_db_router.db.transient import insist
-from rapidsms_db_router.models import EarlyReport, Transmission, status
-from rapidsms_db_router.models.transmission import LONGEST_EXTERNAL_ID
+from rapidsms_db_router.models import EarlyReport, Transmission
+from rapidsms_db_router.models.early_report import LONGEST_EARLY_REASON, ROUND
+from rapidsms_db_router.reports import moving
+from rapidsms_db_router.reports.matching import Found, choose, find, outbound
+from rapidsms_db_router.reports.report import Report, plausible, read
 
 logger = logging.getLogger(__name__)
 
-#: Outcomes after which the phone will not get the message.
-BAD = (Outcome.FAILED, Outcome.REJECTED)
-#: Outcomes that say no more than that the gateway has it.
-HOPEFUL = (Outcome.ACCEPTED, Outcome.BUFFERED)
-#: How long a report waits for the id it speaks of.
-KEPT = datetime.timedelta(days=1)
-#: No primary key is larger.
-LARGEST_KEY = 2**63 - 1
-#: More of a gateway's words helps nobody.
-LONGEST_REASON = 1000
-LONGEST_BACKEND_NAME = 255
+#: Rows that one statement names.
+CHUNK = 200
+#: The clocks of two processes differ by less than this.
+CLOCKS = datetime.timedelta(seconds=10)
+#: Of several early reports about one transmission, the one that says the most.
+WEIGHTS = {Outcome.DELIVERED: 2, Outcome.FAILED: 1, Outcome.REJECTED: 1}
 
 
 def record(
@@ -49,148 +42,177 @@ def record(
     identity: str | None = None,
     external_id: str | None = None,
     backend_name: str | None = None,
-    date: datetime.datetime | None = None,
+    date: datetime.datetime | str | None = None,
     reason: str = "",
 ) -> bool:
     """Take what a gateway says about one recipient of a message, and move the transmission.
 
     It is named by the message's id and the recipient's identity, or by the gateway's own id, which
     the backend returned from ``send()``. What is not known is logged, and never an error; a report
-    of an id that the backend has yet to return is kept for it.
+    of an id that the backend has yet to return is kept for it, for a day.
 
     :param outcome: one of :class:`~rapidsms_db_router.choices.Outcome`. ``"delivered"`` makes the
-        transmission D, whatever it was; ``"failed"`` and ``"rejected"`` E, unless it is D;
-        ``"accepted"`` and ``"buffered"`` S, where nobody knew how the sending had ended.
+        transmission D; ``"failed"`` and ``"rejected"`` E, unless it is D; ``"accepted"`` and
+        ``"buffered"`` S, where nobody knew how the sending had ended. What was never handed to a
+        gateway does not move.
     :param message_id: the ``id_`` that the backend was given.
-    :param identity: whom the message was for; needs not be said if it was for one alone.
-    :param external_id: the gateway's own id.
+    :param identity: whom the message was for; needs not be said if it was for one alone. Numbers
+        are compared by their digits.
+    :param external_id: the gateway's own id, of the message or of a part of it.
     :param backend_name: the backend's name, where identities or ids of several may be alike.
-    :param date: when it was delivered; now, if it is not said. A naive one is in the current time
-        zone.
+    :param date: when it was delivered, also as a text in ISO 8601; now, if it is not said, or
+        cannot be true: a day or more before the message was stored, or after now. A naive one is in
+        the current time zone.
     :param reason: why it was not, in the gateway's words.
     :returns: whether anything moved.
-    :raises ValueError: for an outcome that is none.
+    :raises ValueError: for an outcome that is none. No other value is an error: what no column
+        holds is replaced or cut.
     """
-    found = Outcome(outcome)
-    rows = _find(message_id, identity, external_id, backend_name)
-    moment, said = _aware(date) or now(), _clean(reason)
-    if rows:
-        return _move(rows, found, moment, said)
-    if not external_id:
-        logger.warning("report_unknown outcome=%s", found.value)
-        return False
-    EarlyReport.objects.filter(received__lt=now() - KEPT).delete()
-    EarlyReport.objects.create(
-        external_id=_clean(external_id)[:LONGEST_EXTERNAL_ID],
-        backend_name=(backend_name or "")[:LONGEST_BACKEND_NAME],
-        outcome=found,
-        date=_aware(date),
-        reason=said,
+    report = read(
+        outcome,
+        message_id=message_id,
+        identity=identity,
+        external_id=external_id,
+        backend_name=backend_name,
+        date=date,
+        reason=reason,
     )
-    logger.info("report_kept outcome=%s", found.value)
-    # the backend may have returned the id between our look and this
-    return _move(_find(None, None, external_id, backend_name), found, moment, said)
-
-
-def _find(
-    message_id: Any, identity: str | None, external_id: str | None, backend_name: str | None
-) -> list[Transmission]:
-    """Return the transmission that is meant, if one is."""
-    rows = _rows().filter(message__direction=Direction.OUTGOING)
-    backends = Backend.objects.using(alias())
-    if backend_name:
-        backends = backends.filter(name=backend_name)
-        rows = rows.filter(connection__backend__name=backend_name)
-    if message_id is not None:
-        key = str(message_id).strip()
-        if key.isascii() and key.isdigit() and int(key) <= LARGEST_KEY:
-            of_message = rows.filter(message=int(key))
-            if identity:
-                # whom it is about first, by an index that begins with the backend: a broadcast has
-                # too many transmissions to look among them
-                keys = list(backends.values_list("pk", flat=True))
-                people = Connection.objects.using(alias()).filter(backend__in=keys)
-                found = list(people.filter(identity=identity).values_list("pk", flat=True))
-                return list(of_message.filter(connection__in=found)) if found else []
-            if not external_id:
-                two = list(of_message[:2])  # of which nobody can tell
-                return two if len(two) == 1 else []
-    if external_id:
-        return list(rows.filter(external_id=_clean(external_id)[:LONGEST_EXTERNAL_ID]))
-    return []
-
-
-def _rows() -> QuerySet[Transmission]:
-    return Transmission.objects.select_related("message", "connection__backend")
-
-
-def _move(
-    rows: Iterable[Transmission], outcome: Outcome, moment: datetime.datetime, reason: str
-) -> bool:
-    moves = [partial(_move_one, row, outcome, moment, reason) for row in rows]
-    return any(list(map(insist, moves)))  # all of them
-
-
-def _move_one(row: Transmission, outcome: Outcome, moment: datetime.datetime, reason: str) -> bool:
-    mine, dbm = Transmission.objects.filter(pk=row.pk), row.message
-    if row.status == Status.DELIVERED or (row.status == Status.SENT and outcome in HOPEFUL):
-        return False  # as most reports of most gateways: nothing that was not known
-    error = f"{outcome.value}: {reason}" if reason else outcome.value
-    with transaction.atomic(using=alias()):
-        if outcome == Outcome.DELIVERED:
-            if moved := mine.deliver(moment):
-                status.follow_delivered(dbm, [row.pk])
-        else:
-            moved = mine.fail(error) if outcome in BAD else mine.accept()
-            if moved:
-                status.follow_moved(dbm)
-    logger.info("report message=%s outcome=%s moved=%s", dbm.pk, outcome.value, moved)
-    if not moved:
+    found = find(report)
+    if found is not None:
+        return moving.move(found, report)
+    early = _keep(report)
+    if early is None:
+        logger.warning("report_unknown outcome=%s", report.outcome.value)
         return False
-    told: dict[str, Any] = {
-        "sender": Transmission,
-        "message": dbm,
-        "backend_name": row.connection.backend.name,
-        "transmission_ids": [row.pk],
-    }
-    if outcome == Outcome.DELIVERED:
-        _after_commit(lambda: signals.tell(signals.transmissions_delivered, **told))
-    elif outcome in BAD:
-        told |= {"error": error, "next_try": None}
-        _after_commit(lambda: signals.tell(signals.transmissions_errored, **told))
+    logger.info("report_kept outcome=%s", report.outcome.value)
+    moved: list[bool] = []
+    moving.after_commit(lambda: moved.append(_look_again(report, early)))
+    return any(moved)
+
+
+def _look_again(report: Report, early: EarlyReport) -> bool:
+    """Follow a report if the backend has returned the id between the first look and the commit."""
+    found = find(report)
+    if found is None:
+        return False
+    EarlyReport.objects.filter(pk=early.pk).delete()
+    return moving.move(found, report)
+
+
+# Reports that come before the id they speak of
+
+
+def _keep(report: Report) -> EarlyReport | None:
+    """Keep a report for the id that it names, if a backend may yet return that."""
+    backend = None
+    if report.backend_name:
+        backend = Backend.objects.using(alias()).filter(name=report.backend_name).first()
+        may_return_it = backend is not None and conf.returns_ids(report.backend_name)
     else:
-        _after_commit(lambda: signals.tell(signals.transmissions_sent, **told))
-    return True
+        may_return_it = any(conf.returns_ids(name) for name, _ in conf.installed_backends())
+    if not (report.external_id and may_return_it):
+        return None
+    moment = now()
+    early: EarlyReport | None = EarlyReport.objects.keep(
+        external_id=report.external_id,
+        backend=backend,
+        message_id=report.message_id,
+        identity=report.identity,
+        outcome=report.outcome,
+        date=plausible(report.date, moment),
+        reason=report.reason[:LONGEST_EARLY_REASON],
+        received=moment,
+    )
+    if early is not None and early.pk % ROUND < 10:
+        expire()
+    return early
 
 
-def _after_commit(tell: Any) -> None:
-    transaction.on_commit(tell, using=alias())
+def expire() -> int:
+    """Delete early reports whose ids no backend has returned; return how many."""
+    count: int = EarlyReport.objects.expire()
+    if count:
+        logger.warning("reports_expired count=%s", count)
+    return count
 
 
-def follow_early(external_ids: Mapping[int, str], backend_name: str) -> None:
+def follow_early(ids: Mapping[str, Collection[int]], backend_id: int) -> None:
     """Follow the reports that came before the ids they speak of were known.
 
-    :param external_ids: what a backend has just returned, by primary key; stored and committed.
+    One statement, if there are none; else a few for each message, whatever their number.
+
+    :param ids: the transmissions that a backend has named by each id, just now; committed.
+    :param backend_id: the backend.
     """
-    if not external_ids:
+    named = EarlyReport.objects.filter(Q(backend=None) | Q(backend=backend_id))
+    early = [
+        report
+        for report in named.filter(external_id__in=list(ids)).order_by("pk")
+        if report.external_id in ids  # MariaDB compares without regard to case
+    ]
+    if not early:
         return
-    early = EarlyReport.objects.filter(external_id__in=set(external_ids.values()))
-    early = early.filter(backend_name__in=("", backend_name))
-    for report in early.order_by("pk"):
-        named = [pk for pk, said in external_ids.items() if said == report.external_id]
-        rows = _rows().filter(pk__in=named)
-        _move(rows, Outcome(report.outcome), report.date or report.received, report.reason)
-        report.delete()
+    wanted = {pk for report in early for pk in ids[report.external_id]}
+    rows = {row.pk: row for row in outbound().filter(pk__in=wanted)}
+    pairs = []
+    for each in early:
+        candidates = (rows[pk] for pk in ids[each.external_id] if pk in rows)
+        found = _meant(each, candidates)
+        if found is not None:
+            pairs.append((found, _report_of(each)))
+    _move_all(pairs)
+    EarlyReport.objects.filter(pk__in=[report.pk for report in early]).delete()
 
 
-def _aware(date: datetime.datetime | None) -> datetime.datetime | None:
-    if date is None or timezone.is_aware(date) == settings.USE_TZ:
-        return date
-    return timezone.make_aware(date) if settings.USE_TZ else timezone.make_naive(date)
+def _meant(early: EarlyReport, candidates: Iterable[Transmission]) -> Found | None:
+    """Return which of the transmissions with its id an early report is about."""
+    fits = [
+        Found(row, early.external_id if row.external_id != early.external_id else "")
+        for row in candidates
+        if early.message_id in (None, row.message_id)
+        # no report is about what was not even stored when it came
+        and row.date <= early.received + CLOCKS
+    ]
+    return choose(fits, early.identity)
 
 
-def _clean(said: Any) -> str:
-    return narrow_text(clean_text(said))[:LONGEST_REASON]
+def _report_of(early: EarlyReport) -> Report:
+    return Report(
+        outcome=Outcome(early.outcome),
+        message_id=early.message_id,
+        identity=early.identity,
+        external_id=early.external_id,
+        backend_name="",
+        date=early.date or early.received,
+        reason=early.reason,
+    )
+
+
+def _move_all(pairs: Iterable[tuple[Found, Report]]) -> None:
+    """Move transmissions as reports about them say; those without parts many at a time."""
+    whole: dict[int, tuple[Transmission, Report]] = {}
+    for found, report in pairs:
+        row = found.row
+        if found.part or moving.has_parts(row):
+            moving.move(found, report)
+            continue
+        known = whole.get(row.pk)
+        if known is None or _weight(report) > _weight(known[1]):
+            whole[row.pk] = row, report
+    groups: dict[tuple[int, str, str], dict[int, moving.Move]] = {}
+    for row, report in whole.values():
+        move = moving.target_of(row, report)
+        groups.setdefault((row.message_id, move.status, move.error), {})[row.pk] = move
+    for moves in groups.values():
+        row, _ = whole[next(iter(moves))]
+        items = iter(moves.items())
+        while some := dict(islice(items, CHUNK)):
+            moved = moving.move_all(row.message, some, row.connection.backend.name)
+            logger.info("reports message=%s moved=%s", row.message_id, len(moved))
+
+
+def _weight(report: Report) -> int:
+    return WEIGHTS.get(report.outcome, 0)
 
 
 def _heard(outcome: str, **report: Any) -> None:

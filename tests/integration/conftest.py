@@ -12,10 +12,11 @@ import pytest
 from celery import current_app
 from celery.app.trace import trace_task
 from django.db import connection
-from rapidsms.models import Backend
+from rapidsms.models import Backend, Connection
+from rapidsms.router import send
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models import Batch, Transmission
+from rapidsms_db_router.models import Batch, Message, Transmission
 from rapidsms_db_router.outbound.calls import Inline
 from rapidsms_db_router.outbound.sender import Sender
 from rapidsms_db_router.worker import host, routers
@@ -130,3 +131,23 @@ def project(tmp_path: Path) -> Project:
     if connection.vendor != "sqlite":
         pytest.skip("the same whatever the database; done on SQLite")
     return Project(tmp_path)
+
+
+@pytest.fixture
+def sent(worker: Worker, people: Callable[..., list[Connection]]) -> Callable[..., Any]:
+    """A function that sends to so many; returns the message and its transmissions."""
+
+    def sent(count: int = 1, text: str = "news") -> tuple[Message, list[Transmission]]:
+        with worker.commit():
+            message = send(text, people(count)).database_message
+        worker.work()
+        return message, list(message.transmissions.order_by("pk"))
+
+    return sent
+
+
+def statuses(message: Message) -> str:
+    """Return the status of a message, and those of its transmissions, in their order."""
+    message.refresh_from_db()
+    rows = message.transmissions.order_by("pk").values_list("status", flat=True)
+    return message.status + "".join(rows)

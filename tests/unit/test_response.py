@@ -653,7 +653,7 @@ class Unspeakable:
         ("half \ud83d", "half \ufffd"),
         ("\U0001f600", "\ufffd"),
         ("nul \0", "nul \ufffd"),
-        (["a", "b"], "['a', 'b']"),
+        (["a", "b"], "a b"),
         (0, "0"),
         ("", None),
         (True, None),

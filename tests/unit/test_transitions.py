@@ -301,29 +301,33 @@ def test_discard_gives_up_what_would_be_sent_alone(outbound, status, next_try):
         assert (moved, columns(row)) == (0, before)
 
 
+@pytest.mark.parametrize("attempts", [0, 1])
 @pytest.mark.parametrize("status", Status)
-def test_deliver_moves_everything_to_d_once(outbound, status):
-    row = outbound(status)
-    moment = now()
+def test_deliver_moves_what_was_handed_over_to_d_once(outbound, status, attempts):
+    row = outbound(status, attempts=attempts)
+    before, moment = columns(row), now()
     moved = Transmission.objects.deliver(moment)
-    assert moved == (status != "D")
-    after = columns(row)
-    assert after["status"] == "D"
-    assert after["delivered"] == (moment if moved else None)
+    if status in "PS" or (status in "QE" and attempts):
+        after = columns(row)
+        assert (moved, after["status"], after["delivered"]) == (1, "D", moment)
+    else:
+        assert (moved, columns(row)) == (0, before)
 
 
+@pytest.mark.parametrize("part", [False, True])
 @pytest.mark.parametrize("attempts", [0, 1])
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("next_try", ERRORED, ids=["given up", "to be tried"])
-def test_fail_moves_what_was_tried_and_is_not_over(outbound, status, next_try, attempts):
-    row = outbound(status, next_try=next_try, attempts=attempts)
+def test_fail_moves_what_was_tried_and_is_not_over(outbound, status, next_try, attempts, part):
+    row = outbound(status, next_try=next_try, attempts=attempts, delivered=now())
     before = columns(row)
-    moved = Transmission.objects.fail("failed")
+    moved = Transmission.objects.fail("failed", part=part)
     waits = status == "Q" or (status == "E" and next_try is not None)
-    if status in "PS" or (waits and attempts):
+    if status in "PS" or (waits and attempts) or (part and status == "D"):
         after = columns(row)
         assert moved == 1
         assert (after["status"], after["error"], after["next_try"]) == ("E", "failed", None)
+        assert after["delivered"] is None
     else:
         assert (moved, columns(row)) == (0, before)
 
