@@ -88,7 +88,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, gateways: Gateways) -> Ite
     try:
         project.create()
         project.start_web()
-        project.start_worker().wait_for_output(" ready.")
+        # shorter than a call may take: time limits of tasks concern no call
+        project.start_worker("--soft-time-limit", "4").wait_for_output(" ready.")
         yield project
     finally:
         project.drop()
