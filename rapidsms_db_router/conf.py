@@ -51,14 +51,16 @@ def call_size(backend_name: str | None = None) -> int:
     """Return how many recipients one call of a backend may carry at most.
 
     :param backend_name: a name in ``INSTALLED_BACKENDS`` whose ``"router.db.batch_size"``
-        comes before ``DB_ROUTER_DEFAULT_BATCH_SIZE``. The ``max_recipients`` of its engine is
-        never exceeded.
+        comes before ``DB_ROUTER_DEFAULT_BATCH_SIZE``. The ``max_recipients`` of its engine, a
+        number or a function of the backend's options, is never exceeded.
     """
     size = _get("DB_ROUTER_DEFAULT_BATCH_SIZE")
     if backend_name is None:
         return int(size)
     size = int(backend_option(backend_name, "router.db.batch_size", size))
     most = getattr(engine_class(backend_name), "max_recipients", None)
+    if callable(most):
+        most = most(dict(installed_backends())[backend_name])
     return size if most is None else min(size, int(most))
 
 

@@ -147,6 +147,8 @@ def check_backends(**_: Any) -> list[CheckMessage]:
         RapidSMS's Kannel backend is used, which changes texts.
     E014
         An option of this app's Kannel backend has a value that is not of its kind.
+    E016
+        An option of the HTTP backend is wrong.
     E015
         This app's Kannel backend is to have delivery reports, and no URL takes them.
     W015

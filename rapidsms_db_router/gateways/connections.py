@@ -7,9 +7,12 @@ import os
 import ssl
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
+from email.message import Message
 from functools import cache
 from http.client import HTTPConnection, HTTPSConnection
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 #: A connection that was not used for this many seconds is not used again. Kannel closes one after
@@ -19,6 +22,15 @@ LONGEST_IDLE = 20.0
 
 class ConnectTimeout(TimeoutError):
     """No connection within the time-out: no request was written."""
+
+
+class Answer(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    #: The headers; their names are looked up in upper or lower case.
+    headers: Message
+    body: bytes
 
 
 class Connections:
@@ -40,23 +52,28 @@ class Connections:
         self._pid = os.getpid()
         atexit.register(self.close)
 
-    def get(self, target: str) -> tuple[int, bytes]:
-        """Ask for a path with its query.
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for a path with its query; no redirection is followed.
 
-        :returns: status and body of the answer; no redirection is followed.
         :raises OSError: or ``http.client.HTTPException``, if there is no answer.
         """
         connection = self._take()
         try:
-            connection.request("GET", target)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read()
+            connection.request(method, target, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            answer = Answer(response.status, response.headers, response.read())
         except BaseException:
             connection.close()
             raise
         if connection.sock is not None:  # else the server has said that it closes
             self._keep(connection)
-        return status, body
+        return answer
 
     def close(self) -> None:
         """Close the connections that are kept."""

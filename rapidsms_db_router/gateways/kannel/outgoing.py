@@ -137,4 +137,5 @@ class KannelBackend(outgoing.KannelBackend):
         url = urlsplit(request["url"])
         query = "&".join(filter(None, (url.query, urlencode(request["params"]))))
         kept = connections_to(f"{url.scheme}://{url.netloc}", *self._timeouts)
-        answers.read(*kept.get(f"{quote(url.path, safe='/%') or '/'}?{query}"))
+        answer = kept.request("GET", f"{quote(url.path, safe='/%') or '/'}?{query}")
+        answers.read(answer.status, answer.body)
