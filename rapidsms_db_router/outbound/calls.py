@@ -79,7 +79,7 @@ class Call:
 
         :param router: returns the router whose backend is called.
         """
-        unfit = [row for row in self.rows if separators.is_unfit(row.identity, self.backend_name)]
+        unfit = separators.unfit(self.rows, self.backend_name)
         rows = [row for row in self.rows if row not in unfit] if unfit else self.rows
         answered = self._make(router, rows) if rows else SendResponse(is_called=False)
         if unfit:

@@ -149,7 +149,10 @@ def _read_returned(rows: list[Recipient], returned: Any) -> SendResponse:
     if isinstance(returned, Mapping):
         return _read_mapping(rows, returned)
     unexpected = type(returned).__name__
-    if error := _failure(returned) or _refusal(returned, status_of(returned)):
+    error = _failure([returned])
+    if error is None:
+        error = _refusal(returned, status_of(returned))
+    if error is not None:
         response = _read_raised(rows, error)
         response.unexpected = unexpected
         return response
@@ -168,7 +171,7 @@ def _read_mapping(rows: list[Recipient], returned: Mapping[Any, Any]) -> SendRes
     if of_nobody and not said_of:
         return _failed(rows, _unreadable(unexpected, NOBODY), unexpected)
     unnamed = None
-    if any(map(_failure, of_nobody)):
+    if _failure(of_nobody) is not None:
         unnamed = _unreadable(unexpected, "says a failure of a name that is nobody's")
     response = SendResponse(unexpected=unexpected if of_nobody else "")
     for row in rows:
@@ -176,7 +179,7 @@ def _read_mapping(rows: list[Recipient], returned: Mapping[Any, Any]) -> SendRes
         error: Exception | None = unnamed
         if row.id in said_of:
             # of a part that failed the whole is not sent
-            error = next(filter(None, map(_failure, parts)), None)
+            error = _failure(parts)
         if any(isinstance(each, Mapping) for each in parts):
             error = _unreadable(unexpected, "has no id beside a recipient, but a mapping")
             response.unexpected = unexpected
@@ -232,8 +235,16 @@ def _unreadable(type_name: str, why: str) -> UnreadableResponse:
     return UnreadableResponse(f"The {type_name} that send() returned {why}.")
 
 
-def _failure(said: Any) -> Exception | None:
+def _failure(values: Iterable[Any]) -> Exception | None:
+    """Return the first failure among values; by identity, for an exception may say it is false."""
+    found = map(_failure_of, values)
+    return next((error for error in found if error is not None), None)
+
+
+def _failure_of(said: Any) -> Exception | None:
     """Return the failure that a returned value, or the value beside a recipient, stands for."""
+    if said is None or said is True or isinstance(said, str):
+        return None  # nearly all
     if said is False:
         return _refused("send() returned False.")
     if isinstance(said, type) and issubclass(said, BaseException):

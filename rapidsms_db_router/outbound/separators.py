@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from rapidsms_db_router import conf
+from rapidsms_db_router.engine import Recipient
 
 #: Engines by dotted path, subclasses included, with the characters that part recipients beside
 #: white space.
@@ -24,12 +25,16 @@ REASON = (
 OURS = "rapidsms_db_router."
 
 
-def is_unfit(identity: str, backend_name: str) -> bool:
-    """Return whether a backend's engine would take an identity for several, or for strangers'."""
+def unfit(rows: list[Recipient], backend_name: str) -> list[Recipient]:
+    """Return those whose identity a backend's engine would take for several, or for strangers'."""
     engine = conf.engine_class(backend_name)
     separators = _separators(engine) if isinstance(engine, type) else None
     if separators is None:
-        return False
+        return []
+    return [row for row in rows if _is_unfit(row.identity, separators)]
+
+
+def _is_unfit(identity: str, separators: str) -> bool:
     return not identity or any(each.isspace() or each in separators for each in identity)
 
 

@@ -265,6 +265,15 @@ def test_names_that_cannot_be_read_undo_no_call(send_to, named):
     assert message.transmissions.filter(attempts=1).count() in (0, 3)
 
 
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: {IDENTITIES[0]: error}])
+def test_an_exception_that_says_it_is_false_is_a_failure(send_to, wrap):
+    class Empty(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    assert outcomes(send_to(lambda _: wrap(Empty())))[0] == "retried"
+
+
 def test_an_exception_that_raises_wherever_it_is_asked_undoes_no_call(send_to):
     def answer(identities):
         raise UnspeakableError
