@@ -17,6 +17,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit, operators
 from rapidsms_db_router.limits.circuit import Circuit
 from rapidsms_db_router.models import Batch, SlotLease
@@ -129,7 +130,7 @@ def backends() -> list[BackendFigures]:
     hour = flow(moment - datetime.timedelta(hours=1))
     day = flow(moment - datetime.timedelta(days=1))
     names = {name for name, _ in conf.installed_backends()}
-    rows = Backend.objects.select_related("router_state").order_by("name")
+    rows = Backend.objects.using(alias()).select_related("router_state").order_by("name")
     found = []
     for backend in rows:
         state = operators.state_of(backend)

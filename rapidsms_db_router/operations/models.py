@@ -11,6 +11,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.models import Message
+from rapidsms_db_router.models.primary import PrimaryManager
 
 #: The most characters of a reason.
 LONGEST_REASON = 80
@@ -67,6 +68,11 @@ class Hour(models.Model):
     #: How long the last tally took, in seconds.
     took = models.FloatField(default=0)
 
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
+
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%d %H:%M %Z}".rstrip()
 
@@ -89,6 +95,11 @@ class Tally(models.Model):
     #: How many SMS segments they are.
     segments = models.PositiveBigIntegerField()
 
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
+
     def __str__(self) -> str:
         return f"{self.hour_id} {self.backend} {self.outcome}: {self.transmissions}"
 
@@ -105,6 +116,11 @@ class Latency(models.Model):
     #: How many took no longer than each of :data:`.histograms.BOUNDS`; the last number: longer.
     counts = models.JSONField()
 
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
+
     def __str__(self) -> str:
         return f"{self.hour_id} {self.backend} {self.span}"
 
@@ -118,6 +134,11 @@ class Broadcast(models.Model):
     recipients = models.PositiveBigIntegerField()
     #: Who wrote it, if it was written on the page.
     author = models.CharField(max_length=150, blank=True)
+
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"{self.message_id}: {self.recipients}"
@@ -134,6 +155,11 @@ class Draft(models.Model):
     not_before = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     author = models.CharField(max_length=150)
+
+    objects = PrimaryManager()
+
+    class Meta:
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"{self.pk} by {self.author}"
@@ -153,7 +179,10 @@ class Alert(models.Model):
     #: When the managers were told.
     told_at = models.DateTimeField(null=True)
 
+    objects = PrimaryManager()
+
     class Meta:
+        base_manager_name = "objects"
         constraints = (
             models.UniqueConstraint(fields=("code", "backend"), name="one_alert_an_incident"),
         )

@@ -7,6 +7,8 @@ from typing import Any
 from django.db.models import Q
 from rapidsms.models import Connection
 
+from rapidsms_db_router.db.connection import alias
+
 #: Who may see numbers and texts.
 SEE = "rapidsms_db_router_operations.see_personal"
 #: Digits of a number that everybody may see.
@@ -37,8 +39,13 @@ def find(term: str) -> list[int]:
     names = Q(contact__name__icontains=term)
     if len(digits) >= FEWEST and not any(map(str.isalpha, term)):
         # as it was typed, then as a national number or its last digits
-        exact = Connection.objects.filter(identity__in={term, digits, f"+{digits}"})
+        exact = Connection.objects.using(alias()).filter(identity__in={term, digits, f"+{digits}"})
         if found := list(exact.values_list("pk", flat=True)[:MOST]):
             return found
         names = Q(identity__endswith=digits.lstrip("0") or digits)
-    return list(Connection.objects.filter(names).order_by("pk").values_list("pk", flat=True)[:MOST])
+    return list(
+        Connection.objects.using(alias())
+        .filter(names)
+        .order_by("pk")
+        .values_list("pk", flat=True)[:MOST]
+    )

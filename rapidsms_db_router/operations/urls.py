@@ -8,6 +8,7 @@ from rapidsms_db_router.operations.views.broadcasts import (
     DraftView,
     WriteView,
 )
+from rapidsms_db_router.operations.views.failures import ActionsView, ActionView, FailuresView
 from rapidsms_db_router.operations.views.health import LiveView, ReadyView
 from rapidsms_db_router.operations.views.messages import ConversationView, ExportView, MessagesView
 from rapidsms_db_router.operations.views.operations import OperationsView
@@ -21,6 +22,9 @@ urlpatterns = [
     path("broadcasts/write/", WriteView.as_view(), name="router-write"),
     path("broadcasts/draft/<int:pk>/", DraftView.as_view(), name="router-draft"),
     path("broadcasts/<int:pk>/", BroadcastView.as_view(), name="router-broadcast"),
+    path("failures/", FailuresView.as_view(), name="router-failures"),
+    path("actions/", ActionsView.as_view(), name="router-actions"),
+    path("actions/<int:pk>/", ActionView.as_view(), name="router-action"),
     path("health/live", LiveView.as_view(), name="router-live"),
     path("health/ready", ReadyView.as_view(), name="router-ready"),
 ]

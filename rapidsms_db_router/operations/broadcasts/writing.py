@@ -63,7 +63,7 @@ def preview(draft: Draft) -> Preview:
     """Return what a draft would do."""
     people: int
     if draft.numbers is None:
-        rows = Connection.objects.filter(backend=draft.backend)
+        rows = Connection.objects.using(alias()).filter(backend=draft.backend)
         people, first = (
             rows.count(),
             list(rows.order_by("pk").values_list("identity", flat=True)[:3]),
@@ -111,7 +111,9 @@ def send_test(draft: Draft, number: str) -> None:
 
 def _recipients(draft: Draft) -> QuerySet[Connection] | Iterator[Connection]:
     if draft.numbers is None:
-        everybody: QuerySet[Connection] = Connection.objects.filter(backend=draft.backend)
+        everybody: QuerySet[Connection] = Connection.objects.using(alias()).filter(
+            backend=draft.backend
+        )
         return everybody
     return _connections(draft.backend, draft.numbers)
 
@@ -120,8 +122,8 @@ def _connections(backend: Backend, wanted: Iterable[str]) -> Iterator[Connection
     """Yield the connections of numbers; make those that are not there."""
     waiting = iter(wanted)
     while chunk := list(islice(waiting, CHUNK)):
-        rows = Connection.objects.filter(backend=backend, identity__in=chunk)
+        rows = Connection.objects.using(alias()).filter(backend=backend, identity__in=chunk)
         known = set(rows.values_list("identity", flat=True))
         new = [Connection(backend=backend, identity=each) for each in chunk if each not in known]
-        Connection.objects.bulk_create(new, ignore_conflicts=True)
+        Connection.objects.using(alias()).bulk_create(new, ignore_conflicts=True)
         yield from rows.select_related("backend")

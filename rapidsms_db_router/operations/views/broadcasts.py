@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.operations import people
 from rapidsms_db_router.operations.broadcasts import progress, writing
@@ -81,7 +82,9 @@ class DraftForm(forms.Form):
 
     text = forms.CharField(label=gettext_lazy("Text"), widget=forms.Textarea(attrs={"rows": 4}))
     backend = forms.ModelChoiceField(
-        Backend.objects.order_by("name"), label=gettext_lazy("Backend"), empty_label=None
+        Backend.objects.using(alias()).order_by("name"),
+        label=gettext_lazy("Backend"),
+        empty_label=None,
     )
     numbers = forms.FileField(
         required=False,

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from rapidsms.models import Backend, Connection
 from rapidsms.router import send
 
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.operations import export, listing, people
 from rapidsms_db_router.operations.listing import Wanted
@@ -29,7 +30,9 @@ class MessagesView(OperatorsPage):
     menu = "messages"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        backends = list(Backend.objects.order_by("name").values_list("name", flat=True))
+        backends = list(
+            Backend.objects.using(alias()).order_by("name").values_list("name", flat=True)
+        )
         wanted, may_see = wanted_by(self.request, backends)
         return super().get_context_data(
             wanted=wanted,
@@ -49,7 +52,7 @@ class ExportView(OperatorsPage):
     permission_required = (VIEW, EXPORT)
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        backends = Backend.objects.values_list("name", flat=True)
+        backends = Backend.objects.using(alias()).values_list("name", flat=True)
         wanted, may_see = wanted_by(request, list(backends))
         mime, lines = export.FORMATS[kwargs["format"]]
         answer = StreamingHttpResponse(
@@ -112,7 +115,7 @@ class ConversationView(OperatorsPage):
 
 
 def _connection(pk: int) -> Connection:
-    rows = Connection.objects.select_related("backend", "contact")
+    rows = Connection.objects.using(alias()).select_related("backend", "contact")
     connection: Connection = get_object_or_404(rows, pk=pk)
     return connection
 

@@ -21,7 +21,13 @@ from rapidsms_db_router.operations.tallies import filling
 pytestmark = pytest.mark.django_db
 
 HOUR = datetime.timedelta(hours=1)
-PAGES = ("router-operations", "router-messages")
+PAGES = (
+    "router-operations",
+    "router-messages",
+    "router-broadcasts",
+    "router-failures",
+    "router-actions",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
