@@ -21,6 +21,7 @@ RATES = {
     "broadcast over HTTP": "rate",
     "broadcast over HTTP, 200 at once": "rate",
     "broadcast over kept HTTP, 200 at once": "rate",
+    "broadcast by HttpBackend, 200 at once": "rate",
     "broadcast to Kannel": "rate",
 }
 #: How much more memory a caller may take for a broadcast, and a worker for its drain, in MB.
@@ -42,6 +43,7 @@ def rows(results: Results) -> list[Row]:
         table.least("broadcast over HTTP", 4_000, 850),
         table.least("broadcast over HTTP, 200 at once", 8_000, 1_300),
         table.least("broadcast over kept HTTP, 200 at once", 12_000, 2_500),
+        table.least("broadcast by HttpBackend, 200 at once", 12_000, 2_500),
         table.least("broadcast to Kannel", 5_000, 2_500),
         *table.rates(),
         table.least("replies, 300 ms a call", 1_500, 140),

@@ -131,7 +131,7 @@ def at_rate(said: str, workers: int) -> Any:
     return measure
 
 
-PLAIN, KEPT = "OverHttp", "OverKeptHttp"
+PLAIN, KEPT, DECLARED = "OverHttp", "OverKeptHttp", "Declared"
 CASES = {
     "broadcast": Case(
         "broadcast",
@@ -163,6 +163,14 @@ CASES = {
         (400,),
         over_http(KEPT, AT_ONCE),
         floor_over_http(KEPT, MANY),
+        theirs_most=0,
+    ),
+    "broadcast by HttpBackend, 200 at once": Case(
+        "http",
+        (12_000,),
+        (400,),
+        over_http(DECLARED, AT_ONCE),
+        floor_over_http(DECLARED, MANY),
         theirs_most=0,
     ),
     "broadcast to Kannel": Case(

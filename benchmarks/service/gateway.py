@@ -13,6 +13,7 @@ import urllib3
 from rapidsms.backends.base import BackendBase
 
 from benchmarks.calls import Call
+from rapidsms_db_router.gateways import HttpBackend
 
 #: Connections that a process keeps to a server; more than it has calls at once.
 MOST_KEPT = 500
@@ -67,6 +68,19 @@ class OverKeptHttp(OverHttp):
         answer = KEPT.request("GET", self.url, fields=fields)
         if answer.status != 200:
             raise OSError(f"the server answered {answer.status}")
+
+
+class Declared(HttpBackend):
+    """Asks a server as options say; see the how-to."""
+
+    def configure(self, url: str = "", **_: Any) -> None:
+        query = {"to": "{identity}", "text": "{text}"}
+        super().configure(url=url, method="GET", query=query)
+
+    @classmethod
+    def check_options(cls, name: str, given: Any) -> list[Any]:
+        """The benchmarks' own options are none of the backend's."""
+        return []
 
 
 #: No connection is opened before the first call, so that forks share none.
