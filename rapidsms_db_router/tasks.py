@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Task, shared_task
@@ -34,6 +34,9 @@ __all__ = (
 
 logger = logging.getLogger(__name__)
 
+#: No primary key is larger.
+LARGEST_KEY = 2**63 - 1
+
 
 @shared_task(base=RouterTask, bind=True)
 def receive_async(self: Task, message_id: int, fields: dict[str, Any] | None) -> None:
@@ -48,7 +51,7 @@ def receive_async(self: Task, message_id: int, fields: dict[str, Any] | None) ->
     in_worker = _in_worker(self)
     router = routers.router() if in_worker else get_router()
     outbox = Outbox(lambda: router, hand_over if in_worker else None)
-    process_inbound(router, message_id, outbox)
+    process_inbound(router, _key(message_id), outbox)
 
 
 @shared_task(base=RouterTask, bind=True)
@@ -71,8 +74,9 @@ def send_transmissions(
         directly, or was called eagerly and will not be tried again. In a worker the failure is
         stored and logged instead.
     """
-    ids = list(transmission_ids)
-    backend = Backend.objects.using(alias()).filter(pk=backend_id).first()
+    ids = [_key(each) for each in _items(transmission_ids)]
+    message_id = _key(message_id)
+    backend = Backend.objects.using(alias()).filter(pk=_key(backend_id)).first()
     if backend is None:
         # its connections and transmissions went with it
         for message in Message.objects.filter(pk=message_id, direction=Direction.OUTGOING):
@@ -107,7 +111,7 @@ def run_bulk_action(action_id: int) -> None:
     :param action_id: primary key of a :class:`~rapidsms_db_router.models.BulkAction`. If it has
         ended, or was stopped, the task ends quietly.
     """
-    if bulk_actions.go_on(action_id):
+    if bulk_actions.go_on(_key(action_id)):
         doorbells.publish_bulk_action(action_id)
 
 
@@ -119,7 +123,7 @@ def record_delivery_reports(delivery_reports: Iterable[dict[str, Any]]) -> None:
         dictionary; a ``date`` in ISO 8601. One that makes no sense is logged, and the others are
         followed.
     """
-    for number, report in enumerate(delivery_reports):
+    for number, report in enumerate(_items(delivery_reports)):
         try:
             with contained():
                 reports.record(**report)
@@ -134,3 +138,16 @@ def _in_worker(task: Task) -> bool:
     """Return whether a worker runs the task, and not a caller."""
     request = task.request
     return not (request.called_directly or request.is_eager or task.app.conf.task_always_eager)
+
+
+def _key(said: Any) -> int:
+    """Return the primary key that a task was given; 0, which no row has, for what is none."""
+    text = str(said) if type(said) in (int, str) else ""
+    is_key = text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_KEY))
+    return int(text) if is_key and int(text) <= LARGEST_KEY else 0
+
+
+def _items(said: Any) -> Iterable[Any]:
+    """Return what a task was given, if it is a list or the like."""
+    is_list = isinstance(said, Iterable) and not isinstance(said, (str, bytes, Mapping))
+    return said if is_list else ()

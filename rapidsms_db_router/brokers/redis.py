@@ -1,4 +1,4 @@
-"""kombu's transport for Redis, which a worker survives when Redis goes away."""
+"""kombu's transports for Redis, which a worker survives when Redis goes away."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from redis.exceptions import ConnectionError, ResponseError
 
 
 class Channel(redis.Channel):
-    """Says that its connection is gone, once it is.
+    """Says that its connection is gone, once it is; and waits for no answer for ever.
 
     kombu's own raises ``AttributeError`` where it gives back, or acknowledges, a task that was
     handed out over a connection that is closed by now. Celery takes that for a fault that cannot
     be mended, and ends the worker; a connection that is lost it opens again.
     """
+
+    #: In seconds; a worker asks for tasks again each second, so that Redis answers far sooner.
+    socket_timeout: Any = 5
+    socket_connect_timeout: Any = 5
+    socket_keepalive: Any = True
 
     _kept: Any = None
 
@@ -32,12 +37,24 @@ class Channel(redis.Channel):
         return super()._connparams(*args, **options)
 
 
-class Transport(redis.Transport):
-    """What ``redis://`` and ``rediss://`` stand for where this app is installed.
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same, to the Redis that Sentinel names."""
 
-    A server that refuses a command, as it does when it is demoted, out of memory or unable to write
-    to its disk, counts as one that is away: a worker connects again until there is one that obeys.
-    """
+
+#: A server that refuses a command, as it does when it is demoted, out of memory or unable to write
+#: to its disk, counts as one that is away: a worker connects again until there is one that obeys.
+LOST = (*redis.Transport.connection_errors, ResponseError)
+
+
+class Transport(redis.Transport):
+    """What ``redis://`` and ``rediss://`` stand for where this app is installed."""
 
     Channel = Channel
-    connection_errors = (*redis.Transport.connection_errors, ResponseError)
+    connection_errors = LOST
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """What ``sentinel://`` stands for where this app is installed."""
+
+    Channel = SentinelChannel
+    connection_errors = LOST

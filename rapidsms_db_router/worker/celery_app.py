@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
-from typing import Any
-from weakref import WeakKeyDictionary
 
 from celery import Celery, current_app
 from celery.loaders.default import Loader as UnconfiguredLoader
-from kombu import pools
-from kombu.connection import Connection
-from kombu.pools import ProducerPool
 from kombu.transport import TRANSPORT_ALIASES
 
-#: In place of kombu's own; a name, since nothing of it is there without redis.
-REDIS_TRANSPORT = "rapidsms_db_router.brokers.redis:Transport"
+#: In place of kombu's own; names, since nothing of them is there without redis.
+TRANSPORTS = {
+    "redis": "rapidsms_db_router.brokers.redis:Transport",
+    "rediss": "rapidsms_db_router.brokers.redis:Transport",
+    "sentinel": "rapidsms_db_router.brokers.redis:SentinelTransport",
+}
+
+#: Has Python 3.11 leave out the current folder, which may hold a project's celery.py, also where
+#: Celery starts itself anew. The tasks of a worker start what they like without it.
+SAFE_PATH = "until the worker runs"
+STARTS_ANEW = {"--detach", "-D", "multi"}
 
 
 def ensure() -> Celery:
@@ -25,7 +30,9 @@ def ensure() -> Celery:
     beside or above its settings module creates. Otherwise the app reads every Django setting
     that begins with ``CELERY_``, and finds tasks in all installed apps.
     """
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), REDIS_TRANSPORT))
+    TRANSPORT_ALIASES.update(TRANSPORTS)
+    if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH and not STARTS_ANEW & set(sys.argv):
+        del os.environ["PYTHONSAFEPATH"]
     app: Celery = current_app._get_current_object()
     # this loader is what Celery falls back on where nobody has created an app
     if not isinstance(app.loader, UnconfiguredLoader):
@@ -64,38 +71,6 @@ def _from_settings() -> Celery:
     return app
 
 
-#: How long to wait for a broker that has a task to take, in seconds: the task's message is
-#: stored, so that whoever stored it need not wait.
-BROKER_PATIENCE = 0.8
-#: Options by which a transport is told of it; without them a broker that hangs hangs its callers.
-PATIENCE_OPTIONS = {
-    "amqp": ("read_timeout", "write_timeout"),
-    "redis": ("socket_timeout", "socket_connect_timeout"),
-}
-
-
-def impatient(connection: Connection, seconds: float = BROKER_PATIENCE) -> Connection:
-    """Have a connection, not opened yet, give up soon if the broker does not answer."""
-    connection.connect_timeout = seconds  # type: ignore[assignment]
-    names = PATIENCE_OPTIONS.get(connection.get_transport_cls().driver_type, ())
-    options: dict[str, Any] = dict.fromkeys(names, seconds)
-    connection.transport_options = {**options, **(connection.transport_options or {})}
-    return connection
-
-
-def producers(app: Celery) -> ProducerPool:
-    """Return the pool of producers that give up soon if the broker does not answer.
-
-    kombu keeps one pool for each set of connection options, and drops them all in a fork.
-    """
-    urls = app.conf.broker_write_url, app.conf.broker_url
-    if (known := _impatient.get(app)) is None or known[0] != urls:
-        # to describe a connection takes as long as to publish a task
-        known = _impatient[app] = urls, impatient(app.connection_for_write())
-    pool: ProducerPool = pools.producers[known[1]]
-    return pool
-
-
 def no_broker(app: Celery, err: Exception) -> str:
     """Return what to tell an operator whose broker does not answer; no password in it."""
     with app.connection_for_read() as connection:
@@ -103,7 +78,3 @@ def no_broker(app: Celery, err: Exception) -> str:
             f"No broker answers at {connection.as_uri()} ({err}). Start it, or set"
             " CELERY_BROKER_URL to one that runs."
         )
-
-
-#: By app: where its broker is, and the connection to it, which is never opened itself.
-_impatient: WeakKeyDictionary[Celery, tuple[Any, Connection]] = WeakKeyDictionary()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from celery import Task
@@ -12,8 +13,8 @@ from django.db import DatabaseError, InterfaceError
 from rapidsms_db_router import backoff
 from rapidsms_db_router.db.transient import is_transient
 from rapidsms_db_router.errors import RouterNotBuilt
-from rapidsms_db_router.worker import celery_app
 from rapidsms_db_router.worker.connections import connected
+from rapidsms_db_router.worker.publisher import publisher
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class RouterTask(Task):
             logger.warning("task_put_off task=%s error=%s", self.name, type(exc).__name__)
         # outside, since Celery logs what it is raised from, in which there may be anything
         wait = min(backoff.delay(self.request.retries + 1, FIRST_AWAY), LONGEST_AWAY)
-        raise self.retry(countdown=wait)
+        # whole seconds: Celery's delayed delivery of quorum queues knows no others
+        raise self.retry(countdown=math.ceil(wait))
 
     def apply_async(self, *args: Any, **options: Any) -> AsyncResult:
         """Publish the task, or fail soon: what it is about is stored already."""
@@ -63,6 +65,5 @@ class RouterTask(Task):
             return super().apply_async(*args, **options)
         # what is shown of a task, and in which there may be anything
         options.setdefault("kwargsrepr", "{...}")
-        with celery_app.producers(self.app).acquire(block=True, timeout=1) as producer:
-            options = {"producer": producer, "retry_policy": PUBLISH_RETRY, **options}
-            return super().apply_async(*args, **options)
+        options = {"producer": publisher(self.app), "retry_policy": PUBLISH_RETRY, **options}
+        return super().apply_async(*args, **options)

@@ -105,17 +105,29 @@ def test_a_worker_in_the_background(project: Project, pidfile: Path) -> None:
     wait_for("the worker's end", lambda: not pidfile.exists())
 
 
-def test_workers_that_celery_multi_starts(project: Project, pidfile: Path) -> None:
-    log = pidfile.with_suffix(".log")
-    where = f"--pidfile={pidfile.with_name('%n.pid')}", f"--logfile={log.with_name('%n.log')}"
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_workers_that_celery_multi_starts(project: Project, tmp_path: Path, pool: str) -> None:
+    if find_spec(pool) is None and pool != "prefork":
+        pytest.skip(f"{pool} is not installed")
+    names = ["w1", "w2"]
+    where = f"--pidfile={tmp_path / '%n.pid'}", f"--logfile={tmp_path / '%n.log'}"
+    options = "--hostname=localhost", "-c", "1", "-l", "info", f"-P{pool}", *where
 
-    project.manage("celery", "multi", "start", "w1@localhost", "-c", "1", "-l", "info", *where)
+    def pids() -> list[str]:
+        return sorted(path.stem for path in tmp_path.glob("*.pid"))
 
-    wait_for("the worker", lambda: log.exists() and "w1@localhost ready." in log.read_text())
-    assert [path.name for path in pidfile.parent.glob("*.pid")] == ["w1.pid"]
-    assert_answers(project, "from one of many")
-    project.manage("celery", "multi", "stopwait", "w1@localhost", *where)
-    wait_for("the worker's end", lambda: not pidfile.exists())
+    try:
+        project.manage("celery", "multi", "start", *names, *options)
+        for name in names:
+            log, ready = tmp_path / f"{name}.log", f"{name}@localhost ready."
+            wait_for(name, lambda log=log, ready=ready: log.exists() and ready in log.read_text())
+        assert pids() == names
+        assert_answers(project, f"from one of many {pool}")
+        project.manage("celery", "multi", "stopwait", *names, "--hostname=localhost", *where)
+        assert pids() == []
+    finally:
+        for name in pids():
+            os.kill(int((tmp_path / f"{name}.pid").read_text()), signal.SIGKILL)
 
 
 class Slow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -33,11 +34,16 @@ class Project:
         with (self.folder / "clinic/settings.py").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
-    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a Python process of the project to its end."""
+    def python(
+        self, *arguments: str, before: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python process of the project to its end.
+
+        :param before: a command that runs it.
+        """
         path = os.pathsep.join([str(self.folder), str(REPOSITORY)])
         return subprocess.run(
-            [sys.executable, *arguments],
+            [*before, sys.executable, *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": self.settings},
             capture_output=True,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 
 import celery
 import pytest
+
+from tests.acceptance.running import wait_for
 
 CALL = """
 import sys, django
@@ -18,6 +23,22 @@ except CommandError as err:
     print("failed with", err.returncode)
 else:
     print("went well")
+"""
+
+OWN_APP = """
+from celery import Celery
+app = Celery('clinic', broker='memory://from-clinic')
+"""
+MANAGE = """
+import sys
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+#: Calls manage.py from a folder below.
+FROM_FOLDER = """
+import os, sys
+os.chdir(sys.argv[1])
+os.execv(sys.executable, [sys.executable, "../manage.py", *sys.argv[2:]])
 """
 
 
@@ -82,33 +103,69 @@ def test_modules_are_found_where_django_finds_them(project):
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no option -P")
 def test_a_module_named_celery_in_the_current_folder_is_left_alone(project):
-    project.write("clinic/celery.py", "from celery import Celery\napp = Celery('clinic')\n")
-    project.write(
-        "manage.py",
-        "import sys\n"
-        "from django.core.management import execute_from_command_line\n"
-        "execute_from_command_line(sys.argv)\n",
-    )
-    ended = project.python(
-        "-c",
-        "import os, sys\n"
-        "os.chdir('clinic')\n"
-        "os.execv(sys.executable, [sys.executable, '../manage.py', 'celery', 'report'])",
-    )
+    project.write("clinic/celery.py", OWN_APP)
+    project.write("manage.py", MANAGE)
+    ended = project.python("-c", FROM_FOLDER, "clinic", "celery", "report")
     assert ended.returncode == 0, ended.stderr
     assert "software -> celery" in ended.stdout
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no option -P")
+@pytest.mark.parametrize("words", [["worker", "--detach"], ["multi", "start", "w1@localhost"]])
+def test_nor_does_a_worker_in_the_background_find_it(project, tmp_path, words):
+    project.write("clinic/celery.py", OWN_APP)
+    project.write("manage.py", MANAGE)
+    project.write("run/celery.py", "raise ImportError('not this one')")
+    pidfile, log = tmp_path / "worker.pid", tmp_path / "worker.log"
+    where = [f"--pidfile={pidfile}", f"--logfile={log}", "-c", "1", "-l", "info"]
+    ended = project.python("-c", FROM_FOLDER, "run", "celery", *words, *where)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    try:
+        wait_for("the worker", lambda: log.exists() and " ready." in log.read_text(), patience=20)
+    finally:
+        with suppress(FileNotFoundError):
+            os.kill(int(pidfile.read_text()), signal.SIGTERM)
+    wait_for("its end", lambda: not pidfile.exists())
+
+
+#: Says whether Python's modules are patched by the time that Django reads the settings.
+SAY_WHETHER_PATCHED = """
+import sys
+from gevent.monkey import is_module_patched
+print('socket is patched:', is_module_patched('socket'), file=sys.stderr)
+"""
+
+
 @pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
-def test_gevent_patches_before_django_is_imported(project):
-    project.add_settings(
-        "import sys\n"
-        "from gevent.monkey import is_module_patched\n"
-        "print('socket is patched:', is_module_patched('socket'), file=sys.stderr)"
-    )
-    ended = project.manage("celery", "worker", "-P", "gevent", "--help")
+@pytest.mark.parametrize("words", [["-P", "gevent"], ["-Pgevent"], ["--pool=gevent"]], ids=" ".join)
+def test_gevent_patches_before_django_is_imported(project, words):
+    project.add_settings(SAY_WHETHER_PATCHED)
+    ended = project.manage("celery", "worker", *words, "--help")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.splitlines()[-1] == "socket is patched: True"
+
+
+@pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
+@pytest.mark.parametrize("way", ["setting", "environment"])
+def test_gevent_patches_where_no_option_names_it(project, monkeypatch, way):
+    project.add_settings(SAY_WHETHER_PATCHED)
+    if way == "setting":
+        project.add_settings("CELERY_WORKER_POOL = 'gevent'")
+    else:
+        monkeypatch.setenv("CELERY_WORKER_POOL", "gevent")
+    ended = project.manage("celery", "worker", "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == "socket is patched: True"
+
+
+def test_an_app_that_is_named_is_the_one(project):
+    project.write("other.py", OWN_APP.replace("clinic", "other"))
+    for words in (["-A", "other", "report"], ["--app=other", "report"]):
+        ended = project.manage("celery", *words)
+        assert "@from-other//" in ended.stdout, ended.stderr
+    ended = project.manage("celery", "multi", "show", "w1", "-A", "other")
+    assert "-A other" in ended.stdout
+    assert "rapidsms_db_router" not in ended.stdout
 
 
 def test_celerys_own_command_takes_the_same_app(project):

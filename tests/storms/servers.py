@@ -120,6 +120,16 @@ class Server(ABC):
             self._process.kill()  # what is left of it
             self._process = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it say nothing in the body; the system goes on taking connections for it."""
+        assert self._process is not None
+        self._process.send_signal_to_all(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal_to_all(signal.SIGCONT)
+
     def restart(self) -> None:
         """End it at once, and start it again."""
         self.crash()
@@ -463,11 +473,11 @@ class Redis(Broker):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def _execute(self, *command: str) -> None:
+    def _execute(self, *command: str) -> Any:
         import redis
 
         with redis.Redis(port=self.port, socket_timeout=PATIENCE) as client:
-            client.execute_command(*command)
+            return client.execute_command(*command)
 
     def ask(self) -> None:
         self._execute("PING")
@@ -495,6 +505,71 @@ class Redis(Broker):
             yield
         finally:
             self._execute("REPLICAOF", "NO", "ONE")
+
+    @contextmanager
+    def unable_to_save(self) -> Iterator[None]:
+        """Have it refuse all writes in the body, as it cannot write to its disk."""
+        snapshot = self.folder / "dump.rdb"
+        snapshot.mkdir()
+        self._execute("CONFIG", "SET", "save", "3600 1")
+        try:
+            self._execute("BGSAVE")
+            deadline = time.monotonic() + PATIENCE
+            while self._execute("INFO", "persistence")["rdb_last_bgsave_status"] == "ok":
+                assert time.monotonic() < deadline
+                time.sleep(INTERVAL)
+            yield
+        finally:
+            snapshot.rmdir()
+            self._execute("CONFIG", "SET", "save", "")
+
+    def follow(self, other: Redis) -> None:
+        """Have it be a copy of another."""
+        self._execute("REPLICAOF", "127.0.0.1", str(other.port))
+
+
+class Sentinel(Redis):
+    """Watches a Redis and the copies that follow it.
+
+    :param watched: the first of them.
+    """
+
+    name = "sentinel"
+    #: What clients call the one that takes writes.
+    master = "storms"
+
+    def __init__(self, watched: Redis) -> None:
+        super().__init__()
+        self._watched = watched
+
+    def install(self) -> None:
+        (self.folder / "sentinel.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor {self.master} 127.0.0.1 {self._watched.port} 1\n"
+        )
+
+    def command(self) -> list[str]:
+        return [str(find("redis-server")), "sentinel.conf", "--sentinel"]
+
+    @property
+    def url(self) -> str:
+        return f"sentinel://127.0.0.1:{self.port}"
+
+    def fail_over(self) -> None:
+        """Have another take writes, and wait until it does."""
+        deadline = time.monotonic() + 60
+        while True:  # it has to know of another first
+            with suppress(Exception):
+                self._execute("SENTINEL", "FAILOVER", self.master)
+                break
+            assert time.monotonic() < deadline
+            time.sleep(INTERVAL)
+        while str(self._watched.port) in self._address():
+            assert time.monotonic() < deadline
+            time.sleep(INTERVAL)
+
+    def _address(self) -> str:
+        return str(self._execute("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.master))
 
 
 class RabbitMQ(Broker):
@@ -562,3 +637,12 @@ class RabbitMQ(Broker):
 
     def cut(self) -> None:
         self.run("rabbitmqctl", "close_all_connections", "storm")
+
+    @contextmanager
+    def out_of_memory(self) -> Iterator[None]:
+        """Have it take nothing more from who publishes in the body."""
+        self.run("rabbitmqctl", "set_vm_memory_high_watermark", "0")
+        try:
+            yield
+        finally:
+            self.run("rabbitmqctl", "set_vm_memory_high_watermark", "0.8")

@@ -15,13 +15,15 @@ from django.db import connections
 from kombu.exceptions import OperationalError
 
 from rapidsms_db_router.worker import celery_app
+from rapidsms_db_router.worker.publisher import impatient, within
 
+#: How long a worker looks for its broker before it says that there is none, in seconds.
+PATIENCE = 3
 DJANGO_OPTIONS = ("--settings", "--pythonpath")
-#: How Celery is started; -P leaves out the current folder, which may hold a project's celery.py.
-CELERY = [
-    *([sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]),
-    *("-m", "celery", "-A", "rapidsms_db_router.worker.app"),
-]
+CELERY = sys.executable, "-m", "celery"
+APP = "-A", "rapidsms_db_router.worker.app"
+#: Pools of green threads, for which Celery patches Python's own modules.
+GREEN = ("gevent", "eventlet")
 
 
 class Command(BaseCommand):
@@ -56,7 +58,10 @@ class Command(BaseCommand):
         if "worker" in words and not {"--help", "-h"} & set(words):
             self.warn_without_broker()
         # gevent and eventlet patch what Django imports: only a new process can be early enough
-        command, environment = [*CELERY, *words], {**os.environ, "PYTHONPATH": import_path()}
+        app = () if any(word.startswith(("-A", "--app")) for word in words) else APP
+        command = [*CELERY, *app, *with_pool(words)]
+        environment = {**os.environ, "PYTHONPATH": import_path()}
+        environment.setdefault("PYTHONSAFEPATH", celery_app.SAFE_PATH)
         if self._replaced:
             connections.close_all()
             sys.stdout.flush()
@@ -69,11 +74,29 @@ class Command(BaseCommand):
         """Say so, and how to go on, if the broker cannot be reached."""
         app = celery_app.ensure()
         try:
-            with celery_app.impatient(app.connection_for_read(), 3) as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0)
+            with impatient(app.connection_for_read(), PATIENCE) as connection:
+                within(PATIENCE, lambda: connection.ensure_connection(max_retries=1))
         except OperationalError as err:
             self.stderr.write(celery_app.no_broker(app, err))
             self.stderr.write("Messages are stored meanwhile. The worker goes on trying.")
+
+
+def with_pool(words: list[str]) -> list[str]:
+    """Return a command's words with a pool of green threads named as Celery looks for it.
+
+    Celery looks for ``-P gevent`` or ``--pool=gevent``. Where the pool is named in another way,
+    Celery uses it, but patches nothing, and the worker takes tasks and runs none.
+    """
+    for number, word in enumerate(words):
+        if word.startswith("-P") and word[2:] in GREEN:
+            return [*words[:number], "-P", word[2:], *words[number + 1 :]]
+        if word.startswith(("-P", "--pool")):
+            return words
+    place = next((words.index(word) + 1 for word in ("start", "worker") if word in words), None)
+    pool = os.environ.get("CELERY_WORKER_POOL") or celery_app.ensure().conf.worker_pool
+    if place is None or pool not in GREEN:
+        return words
+    return [*words[:place], f"--pool={pool}", *words[place:]]
 
 
 def import_path() -> str:

@@ -1,9 +1,10 @@
 """Settings of a project that runs for real; what differs from run to run comes by environment.
 
-Beside what :mod:`tests.settings` reads: DB_ROUTER_TEST_ATOMIC_REQUESTS; and for a Kannel
-DB_ROUTER_TEST_SENDSMS_URL (where it takes messages), DB_ROUTER_TEST_ADDRESS (where its reports go)
-and DB_ROUTER_TEST_RATE (how fast it is given messages); and DB_ROUTER_TEST_POOL, how many
-connections to PostgreSQL a process may have in its pool.
+Beside what :mod:`tests.settings` reads: DB_ROUTER_TEST_ATOMIC_REQUESTS; for a Kannel
+DB_ROUTER_TEST_SENDSMS_URL (where it takes messages) and DB_ROUTER_TEST_ADDRESS (where its reports
+go); DB_ROUTER_TEST_RATE (how fast gateways are given messages); DB_ROUTER_TEST_QUORUM (quorum
+queues, with an exchange of this type); DB_ROUTER_TEST_SENTINEL (what Sentinel calls the broker);
+DB_ROUTER_TEST_POOL (how many connections to PostgreSQL a process may have in its pool).
 """
 # ruff: noqa: F403, F405
 
@@ -40,7 +41,8 @@ if "DB_ROUTER_TEST_SENDSMS_URL" in os.environ:
         "router.db.max_retries": 10,
     }
 if "DB_ROUTER_TEST_RATE" in os.environ:
-    INSTALLED_BACKENDS["kannel"]["router.db.rate"] = os.environ["DB_ROUTER_TEST_RATE"]
+    for options in INSTALLED_BACKENDS.values():
+        options["router.db.rate"] = os.environ["DB_ROUTER_TEST_RATE"]
 DB_ROUTER_MAX_RETRIES = 2
 DB_ROUTER_RETRY_BACKOFF = 1
 
@@ -56,3 +58,8 @@ elif CELERY_BROKER_URL.startswith("filesystem"):
         "control_folder": str(RUN_FOLDER / "control"),
         "polling_interval": 0.1,
     }
+if "DB_ROUTER_TEST_SENTINEL" in os.environ:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"master_name": os.environ["DB_ROUTER_TEST_SENTINEL"]}
+if "DB_ROUTER_TEST_QUORUM" in os.environ:
+    CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
+    CELERY_TASK_DEFAULT_EXCHANGE_TYPE = os.environ["DB_ROUTER_TEST_QUORUM"]
