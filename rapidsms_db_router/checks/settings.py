@@ -156,11 +156,22 @@ def check_backends(**_: Any) -> list[CheckMessage]:
     W016
         An engine of the RapidSMS community that was written for one recipient is given several
         recipients in one call.
+    W019
+        ``INSTALLED_BACKENDS`` is missing, or empty.
     """
     backends = getattr(settings, "INSTALLED_BACKENDS", {})
     if not isinstance(backends, Mapping):
         # not shown: there may be a password in it
         return [_ill_formed(f"INSTALLED_BACKENDS is a {type(backends).__name__}.")]
+    if not backends:
+        return [
+            Warning(
+                "INSTALLED_BACKENDS is missing or empty, so that no message can be sent.",
+                hint="Add a backend for each gateway, such as {'gateway': {'ENGINE':"
+                " 'rapidsms.backends.database.DatabaseBackend'}}.",
+                id=ID + "W019",
+            )
+        ]
     found: list[CheckMessage] = []
     for backend, options in backends.items():
         named = f"INSTALLED_BACKENDS has a backend {shown(backend)}"

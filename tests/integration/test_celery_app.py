@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 OWN_APP = """
 from celery import Celery
 
@@ -64,6 +66,7 @@ def test_a_project_without_one_has_the_tasks_of_its_apps_found(project):
         "rapidsms_db_router.tasks.receive_async",
         "rapidsms_db_router.tasks.record_delivery_reports",
         "rapidsms_db_router.tasks.recover_messages",
+        "rapidsms_db_router.tasks.run_bulk_action",
         "rapidsms_db_router.tasks.send_transmissions",
         "register.tasks.remind",
     ]
@@ -74,6 +77,17 @@ def test_the_projects_own_is_used(project):
     project.write("clinic/__init__.py", "from clinic.celery import app\n")
     said = said_by(project)
     assert (said["name"], said["broker"]) == ("clinic", "memory://from-celery-py")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "sentinel"])
+def test_the_projects_own_outlives_redis_too(project, scheme):
+    project.write("clinic/celery.py", OWN_APP.replace("memory", scheme))
+    ended = project.python(
+        "-c",
+        "import django; django.setup(); from celery import current_app;"
+        "print(current_app.connection_for_read().get_transport_cls().__module__)",
+    )
+    assert ended.stdout == "rapidsms_db_router.brokers.redis\n", ended.stderr
 
 
 def test_the_projects_own_is_found_where_nothing_imports_it(project):

@@ -28,6 +28,11 @@ from rapidsms_db_router.conf import KANNEL_ENGINES
 RECORDING = "tests.service.backends.RecordingBackend"
 
 
+@pytest.fixture(autouse=True)
+def _backends(installed_backends):
+    """There is one, unless the test has others."""
+
+
 class OwnRouter(DatabaseRouter):
     """A project's own."""
 
@@ -201,6 +206,16 @@ def test_w016_an_engine_for_one_recipient_is_given_several(settings, engine, opt
 def test_w016_says_nothing_of_one_recipient_a_call_and_of_other_engines(settings, options):
     settings.INSTALLED_BACKENDS = {"mobile": options}
     assert "W016" not in found()
+
+
+@pytest.mark.parametrize("way", ["missing", "empty"])
+def test_w019_there_is_a_backend(settings, way):
+    settings.INSTALLED_BACKENDS = {}
+    if way == "missing":
+        del settings.INSTALLED_BACKENDS
+    message = found()["W019"]
+    assert "INSTALLED_BACKENDS is missing or empty" in message.msg
+    assert "ENGINE" in message.hint
 
 
 @pytest.mark.parametrize("engine", KANNEL_ENGINES)
