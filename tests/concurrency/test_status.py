@@ -7,7 +7,7 @@ from django.utils.timezone import now
 
 from rapidsms_db_router import reports
 from rapidsms_db_router.choices import Status
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Message, Part, Transmission
 from tests.concurrency.parallel import in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,3 +51,42 @@ def test_status_is_right_after_reports_that_come_together(router, make_connectio
     for message in Message.objects.all():
         assert message.status == (Status.ERRORED if message.pk % 2 else Status.DELIVERED)
     assert not Message.objects.filter(recover_at__isnull=False).exists()
+
+
+def test_a_transmission_is_delivered_by_reports_of_its_parts_that_come_together(
+    router, make_connections
+):
+    people = make_connections(1)
+    for number in range(MESSAGES):
+        router.queue_message("O", people, f"broadcast {number}")
+    Transmission.objects.update(status=Status.SENT, sent=now(), attempts=1)
+    for pk in list(Transmission.objects.values_list("pk", flat=True)):
+        Part.objects.replace({pk: [f"{pk}/{number}" for number in range(WRITERS)]})
+    ids = list(Transmission.objects.order_by("pk").values_list("pk", flat=True))
+
+    def report(number):
+        for pk in ids:
+            reports.record("delivered", external_id=f"{pk}/{number}")
+
+    in_threads(*[partial(report, number) for number in range(WRITERS)])
+
+    assert set(Transmission.objects.values_list("status", flat=True)) == {Status.DELIVERED}
+    assert set(Message.objects.values_list("status", flat=True)) == {Status.DELIVERED}
+
+
+def test_a_part_that_failed_counts_whatever_is_reported_at_the_same_instant(
+    router, make_connections
+):
+    (connection,) = make_connections(1)
+    for _ in range(MESSAGES):
+        router.queue_message("O", [connection], "x" * 200)
+    Transmission.objects.update(status=Status.SENT, sent=now(), attempts=1)
+
+    def report(outcome):
+        for pk in Message.objects.order_by("pk").values_list("pk", flat=True):
+            reports.record(outcome, message_id=pk, identity=connection.identity)
+
+    in_threads(*[partial(report, each) for each in ("delivered", "rejected", "rejected")])
+
+    assert set(Transmission.objects.values_list("status", flat=True)) == {Status.ERRORED}
+    assert set(Message.objects.values_list("status", flat=True)) == {Status.ERRORED}
