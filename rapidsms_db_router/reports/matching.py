@@ -85,9 +85,12 @@ def choose(candidates: Iterable[Found], identity: str) -> Found | None:
 
 def _of_id(rows: QuerySet[Transmission], external_id: str) -> list[Found]:
     """Return what an id of a gateway names, the newest first."""
-    named = rows.filter(external_id=external_id).order_by("-pk")[:MOST_OF_AN_ID]
+    # By the id alone: a plan that begins with the backend reads all that was sent through it.
+    named = Transmission.objects.filter(external_id=external_id).order_by("-pk")
+    ids = list(named.values_list("pk", flat=True)[:MOST_OF_AN_ID])
+    newest = rows.filter(pk__in=ids).order_by("-pk") if ids else []
     # MariaDB compares without regard to case
-    found = [Found(row) for row in named if row.external_id == external_id]
+    found = [Found(row) for row in newest if row.external_id == external_id]
     if not found:
         parts = Part.objects.filter(external_id=external_id).order_by("-pk")[:MOST_OF_AN_ID]
         ids = [part.transmission_id for part in parts if part.external_id == external_id]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rapidsms.router import lookup_connections, send
 
 from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.reports import record
+from rapidsms_db_router.reports.matching import find
+from rapidsms_db_router.reports.report import read
 from tests.integration.conftest import statuses
 
 pytestmark = pytest.mark.django_db
@@ -175,3 +179,11 @@ def test_a_message_id_that_is_no_number_leaves_the_decision_to_the_id(sent_to):
     name(message, "1")
     assert record("delivered", external_id="1", message_id="22d411ab-15be")
     assert moved(message) == [NUMBER]
+
+
+def test_an_unknown_id_is_looked_for_by_the_id_alone(person):
+    with CaptureQueriesContext(connection) as looked:
+        assert find(read("delivered", external_id="1", backend_name="phones")) is None
+    assert len(looked) == 2
+    # no plan can begin with the backend, or with its connections
+    assert not any("JOIN" in query["sql"] for query in looked.captured_queries)
