@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Task, shared_task
+from celery.result import AsyncResult
 from rapidsms.models import Backend
 from rapidsms.router import get_router
 
@@ -38,7 +39,21 @@ logger = logging.getLogger(__name__)
 LARGEST_KEY = 2**63 - 1
 
 
-@shared_task(base=RouterTask, bind=True)
+class ReceiveTask(RouterTask):
+    """A task with the arguments of RapidSMS's, whose ``fields`` the broker does not get."""
+
+    abstract = True
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any
+    ) -> AsyncResult:
+        """Publish the task with empty ``fields``: those that are stored count."""
+        args = (*args[:1], *({} for _ in args[1:2])) if args else args
+        kwargs = {**kwargs, "fields": {}} if kwargs and "fields" in kwargs else kwargs
+        return super().apply_async(args, kwargs, *more, **options)
+
+
+@shared_task(base=ReceiveTask, bind=True)
 def receive_async(self: Task, message_id: int, fields: dict[str, Any] | None) -> None:
     """Run the apps on a stored inbound message; store their replies, and have them sent.
 

@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -127,8 +127,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show a list; where rows are not counted to the end, say so."""
-        response = super().changelist_view(request, extra_context)
+        """Show a list; where rows are not counted to the end, say so.
+
+        An address with a number that no column holds gets the whole list.
+        """
+        try:
+            response = super().changelist_view(request, extra_context)
+        except OverflowError:  # SQLite's
+            return HttpResponseRedirect(request.path)
         page = getattr(response, "context_data", None) or {}
         if getattr(page.get("cl"), "result_count", 0) >= self.paginator.most:
             page["module_name"] = f"or more {page['module_name']}"
@@ -162,9 +168,11 @@ class BackendFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Select messages with a transmission of the backend."""
-        if not (self.value() or "").isdigit():
+        try:
+            backend = Backend.objects.get(pk=int(self.value() or ""))
+        except (Backend.DoesNotExist, ValueError, OverflowError):
             return queryset
-        mine = Transmission.objects.filter(message=OuterRef("pk"), connection__backend=self.value())
+        mine = Transmission.objects.filter(message=OuterRef("pk"), connection__backend=backend)
         return queryset.filter(Exists(mine))
 
 

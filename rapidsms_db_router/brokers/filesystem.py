@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kombu.utils.json import dumps
 
 
 class Channel(filesystem.Channel):
-    """Publishes a task's file only when it is whole.
+    """Publishes a task's file only when it is whole, and for the user of this process alone.
 
     kombu's own creates the file under its final name and then writes to it: a worker that looks
     in between reads an empty file, and ends with a ``JSONDecodeError``.
@@ -25,8 +26,15 @@ class Channel(filesystem.Channel):
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         name = f"{time.time_ns()}_{uuid.uuid4()}.{queue}.msg"
         unfinished = Path(self.data_folder_out, f"{name}.unfinished")
+        unfinished.touch(mode=0o600, exist_ok=False)
         unfinished.write_text(dumps(payload))
         unfinished.rename(unfinished.with_name(name))
+
+    def _queue_bind(self, exchange: str, *args: Any) -> None:
+        self.control_folder.mkdir(mode=0o700, exist_ok=True)
+        super()._queue_bind(exchange, *args)
+        with suppress(OSError):  # another user's
+            self._exchange_file(exchange).chmod(0o600)
 
 
 class Transport(filesystem.Transport):

@@ -32,15 +32,6 @@ def narrow_text(text: str) -> str:
     return BEYOND_BMP.sub(REPLACEMENT, text)
 
 
-def describe(exc: BaseException) -> str:
-    """Return an exception's class and text; to be stored, never to be logged."""
-    try:
-        said = str(exc)
-    except Exception:
-        said = "(no text)"
-    return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
-
-
 def as_id(value: Any) -> str:
     """Return the id that a gateway gave as a text.
 
@@ -60,7 +51,7 @@ def shown(value: Any) -> str:
 
 
 def storable(text: str) -> str:
-    """Return an error's text as every column can hold it."""
+    """Return an error's text, masked before, as every column can hold it."""
     return narrow_text(clean_text(text))[:LONGEST_ERROR]
 
 

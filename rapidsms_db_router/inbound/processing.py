@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,11 +14,12 @@ from rapidsms_db_router import conf, signals
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.db.text import describe, storable
+from rapidsms_db_router.db.text import storable
 from rapidsms_db_router.db.transient import insist, is_transient
 from rapidsms_db_router.engine import engine
 from rapidsms_db_router.errors import NoRecipients, RouterNotBuilt
 from rapidsms_db_router.locale import default_locale
+from rapidsms_db_router.masking import describe
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.outbound.outbox import Outbox
@@ -58,6 +58,8 @@ class Processing:
         self.message = message
         self.token = token
         self.outbox = outbox
+        #: Where the message comes from; an error does not repeat it.
+        self.identities: list[str] = []
 
     @contextmanager
     def storing(self) -> Iterator[Outbox]:
@@ -98,18 +100,22 @@ def process_inbound(router: Router, message_id: int, outbox: Outbox) -> None:
     if message.attempts > conf.max_retries() + 1:
         _give_up(message, token)
         return
+    processing = Processing(message, token, outbox)
     try:
         with renewed(message.pk, token):
-            _run_apps(router, message, Processing(message, token, outbox))
+            _run_apps(router, message, processing)
     except ClaimLost:
         logger.warning("claim_lost message=%s", message_id)
         return
     except Exception as exc:
-        passes = is_transient(exc) and message.attempts <= conf.max_retries()
-        if passes and not _release(message, token):
+        if is_transient(exc) and message.attempts <= conf.max_retries():
+            if _release(message, token):
+                raise
             outbox.flush()  # its end was committed after all, or it is another's now
-        elif passes or not _store_error(message, token, exc):
-            raise
+        elif not _store_error(message, token, exc, processing.identities):
+            # not raised: Celery would log what the exception says
+            logger.warning("claim_lost message=%s", message_id)
+            return
     signals.tell(signals.message_processed, sender=Message, message=message)
 
 
@@ -117,6 +123,7 @@ def _run_apps(router: Router, message: Message, processing: Processing) -> None:
     msg = router.create_message_from_dbm(message, message.fields)
     if not msg.connections:
         raise NoRecipients("no connection left: deleted before the apps could run")
+    processing.identities = [connection.identity for connection in msg.connections]
     msg.processing = processing
     # the claim is committed before: however often the worker dies, the start is counted
     atomic = transaction.atomic(using=alias()) if conf.atomic_receive() else nullcontext()
@@ -147,11 +154,11 @@ def _give_up(message: Message, token: uuid.UUID) -> None:
     signals.tell(signals.message_processed, sender=Message, message=message)
 
 
-def _store_error(message: Message, token: uuid.UUID, exc: Exception) -> bool:
+def _store_error(message: Message, token: uuid.UUID, exc: Exception, identities: list[str]) -> bool:
     """Store that an app raised; return ``False`` if the claim was lost."""
     logger.error("message_errored message=%s error=%s", message.pk, type(exc).__name__)
     logger.debug("message_errored message=%s", message.pk, exc_info=exc)
-    error = describe(exc) + "\n\n" + "".join(traceback.format_exception(exc))
+    error = describe(exc, texts=[message.text], identities=identities, with_traceback=True)
     try:
         _end_errored(message, token, storable(error))
     except ClaimLost:

@@ -11,9 +11,10 @@ from django.dispatch import Signal
 
 from rapidsms_db_router import backoff, conf, reports, signals
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.db.text import describe, storable
+from rapidsms_db_router.db.text import storable
 from rapidsms_db_router.engine import Recipient, engine
 from rapidsms_db_router.limits.circuit import SHORTEST_OPEN
+from rapidsms_db_router.masking import describe
 from rapidsms_db_router.models import Message, Part, Transmission
 from rapidsms_db_router.outbound.calls import Call, Executor
 from rapidsms_db_router.outbound.causes import Cause, may_be_recipients, retry_after, summary
@@ -45,11 +46,29 @@ class Completion:
     retry_in: float = 0.0
     #: When that is; known once it is written down.
     next_try: datetime.datetime | None = None
+    _reasons: dict[tuple[int, Cause], str] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[Failure]:
         """Return all recipients that are E now."""
         return [*self.retried, *self.given_up]
+
+    def reason_of(self, failure: Failure) -> str:
+        """Return why a recipient did not get the message, fit to be stored; not to be logged.
+
+        No secret, text or identity of this call is repeated in it.
+        """
+        # most often all recipients have one error
+        key = id(failure.error), failure.cause
+        if key not in self._reasons:
+            text = describe(
+                failure.error,
+                texts=[self.call.message.text],
+                identities=[row.identity for row in self.call.rows],
+            )
+            unknown = failure.cause in (Cause.UNKNOWN, Cause.UNREADABLE)
+            self._reasons[key] = storable(f"{OUTCOME_UNKNOWN}: {text}" if unknown else text)
+        return self._reasons[key]
 
 
 def decide(
@@ -107,13 +126,6 @@ def _is_lines(call: Call, failure: Failure, is_open: bool) -> bool:
     return failure.cause in (Cause.NOT_CALLED, Cause.OUTAGE)
 
 
-def reason_of(failure: Failure) -> str:
-    """Return why a recipient did not get the message, fit to be stored; not to be logged."""
-    text = describe(failure.error)
-    unknown = failure.cause in (Cause.UNKNOWN, Cause.UNREADABLE)
-    return storable(f"{OUTCOME_UNKNOWN}: {text}" if unknown else text)
-
-
 def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
     """Store what became of the recipients of calls.
 
@@ -143,7 +155,7 @@ def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
         done.next_try = moment + datetime.timedelta(seconds=done.retry_in)
         for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
             for failure in failures:
-                errored[failure.row.id] = reason_of(failure), date
+                errored[failure.row.id] = done.reason_of(failure), date
     if external_ids:
         statements.note_external_ids(external_ids)
     if part_ids:
@@ -221,7 +233,7 @@ def _announce_errored(
     )
     by_reason: dict[str, list[int]] = {}
     for failure in failures:
-        by_reason.setdefault(reason_of(failure), []).append(failure.row.id)
+        by_reason.setdefault(done.reason_of(failure), []).append(failure.row.id)
     for reason, ids in by_reason.items():
         told = {"error": reason, "next_try": next_try}
         _tell(executor, signals.transmissions_errored, call.message, call.backend_name, ids, **told)

@@ -17,6 +17,7 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.engine.portable import by_key
 from rapidsms_db_router.limits import segments
+from rapidsms_db_router.masking import mask
 from rapidsms_db_router.models import Message, Part, Transmission, status
 from rapidsms_db_router.models.transmission import REPORTABLE
 from rapidsms_db_router.reports.matching import Found
@@ -60,9 +61,13 @@ def move(found: Found, report: Report) -> bool:
 def target_of(row: Transmission, report: Report) -> Move:
     """Return where a report moves a transmission, if that is one of those that it may move."""
     outcome = report.outcome
-    error = f"{outcome.value}: {report.reason}" if report.reason else outcome.value
     moment = plausible(report.date, row.date) or now()
     if outcome in BAD:
+        error = outcome.value
+        if report.reason:
+            # a receipt as SMPP has it ends with the text
+            texts, people = [row.message.text], [row.connection.identity]
+            error += f": {mask(report.reason, texts=texts, identities=people)}"
         return Move(Status.ERRORED, moment, error)
     return Move(Status.DELIVERED if outcome == Outcome.DELIVERED else Status.SENT, moment, "")
 

@@ -19,6 +19,7 @@ from rapidsms_db_router import conf, signals
 from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
+from rapidsms_db_router.masking import mask
 from rapidsms_db_router.models import EarlyReport, Transmission
 from rapidsms_db_router.models.early_report import LONGEST_EARLY_REASON, ROUND
 from rapidsms_db_router.reports import moving
@@ -120,7 +121,7 @@ def _keep(report: Report) -> EarlyReport | None:
         identity=report.identity,
         outcome=report.outcome,
         date=plausible(report.date, moment),
-        reason=report.reason[:LONGEST_EARLY_REASON],
+        reason=mask(report.reason)[:LONGEST_EARLY_REASON],
         received=moment,
     )
     if early is not None and early.pk % ROUND < 10:

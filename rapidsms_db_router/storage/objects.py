@@ -48,15 +48,24 @@ def connections_of(message: Message) -> list[Connection]:
     return list(connections.order_by("transmissions__pk"))
 
 
-def class_of(message: Message) -> Any:
-    """Return the class of a message's object: the one it was made with, if that is still there."""
-    if message.message_class:
-        try:
-            return import_string(message.message_class)
-        except ImportError:
-            ids = message.pk, message.message_class
-            logger.warning("message_class_gone message=%s class=%s", *ids)
-    return USUAL_CLASS[Direction(message.direction)]
+def class_of(message: Message) -> type[MessageBase]:
+    """Return the class of a message's object: the one it was made with, if that is still there.
+
+    What a row names is only used if it is a message class of the same direction.
+    """
+    usual = USUAL_CLASS[Direction(message.direction)]
+    if not message.message_class:
+        return usual
+    try:
+        found = import_string(message.message_class)
+    except Exception:  # its module may raise anything
+        found = None
+    if isinstance(found, type) and issubclass(found, MessageBase):
+        return found
+    # the path may be anybody's words
+    logger.warning("message_class_refused message=%s", message.pk)
+    logger.debug("message_class_refused message=%s class=%s", message.pk, message.message_class)
+    return usual
 
 
 def check_moment(name: str, moment: Any) -> None:

@@ -48,8 +48,9 @@ def _shutdown(**_: Any) -> None:
     while _stops:
         try:
             _stops.pop()()
-        except Exception:  # the others are called all the same
-            logger.exception("shutdown_failed")
+        except Exception as exc:  # the others are called all the same
+            logger.error("shutdown_failed error=%s", type(exc).__name__)
+            logger.debug("shutdown_failed", exc_info=True)
 
 
 @worker_process_shutdown.connect

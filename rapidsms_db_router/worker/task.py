@@ -64,6 +64,11 @@ class RouterTask(Task):
         if self.app.conf.task_always_eager:
             return super().apply_async(*args, **options)
         # what is shown of a task, and in which there may be anything
-        options.setdefault("kwargsrepr", "{...}")
-        options = {"producer": publisher(self.app), "retry_policy": PUBLISH_RETRY, **options}
+        shown = {"argsrepr": "(...)", "kwargsrepr": "{...}"}
+        options = {
+            **shown,
+            "producer": publisher(self.app),
+            "retry_policy": PUBLISH_RETRY,
+            **options,
+        }
         return super().apply_async(*args, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from urllib.parse import quote
 
 import django
 import pytest
@@ -605,3 +606,45 @@ def test_nobody_adds_changes_or_deletes_a_backend_there(admin, people):
     admin.post(f"{BACKENDS}{backend.pk}/change/", {"name": "other"})
     backend.refresh_from_db()
     assert backend.name == "phones"
+
+
+# Junk
+
+JUNK = ["\xb2", "\u0663", "", "-1", "9" * 40, "1.5", "\0", "\ud800"]
+PARAMETERS = [
+    "backend",
+    "connection__backend__id__exact",
+    "connection__backend__id__isnull",
+    "date__gte",
+    "date__lt",
+    "direction__exact",
+    "e",
+    "id__exact",
+    "id__in",
+    "message__direction__exact",
+    "message__id__exact",
+    "next_try",
+    "no_such_field",
+    "o",
+    "p",
+    "q",
+    "status__exact",
+    "text__regex",
+    "_facets",
+    "_popup",
+    "_to_field",
+    "all",
+]
+GATEWAYS = "/admin/rapidsms_db_router/gateway/"
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: ascii(junk)[:12])
+@pytest.mark.parametrize("page", [MESSAGES, TRANSMISSIONS, GATEWAYS])
+def test_whatever_an_address_says_is_no_error_of_the_server(admin, person, page, junk):
+    receive("ping", person)
+    value = quote(junk.encode("utf-8", "surrogatepass"))
+    for name in PARAMETERS:
+        response = admin.get(f"{page}?{name}={value}", follow=True)
+        assert response.status_code in (200, 400), name
+    for address in (f"{page}{value}/change/", f"{page}{value}/history/"):
+        assert admin.get(address, follow=True).status_code in (200, 404)

@@ -17,7 +17,7 @@ FOLDER = Path(rapidsms_db_router.__file__).parent
 LAYERS = (
     {"locale"},
     {"backoff", "brokers", "choices", "conf", "db", "errors", "identities", "signals"},
-    {"models"},
+    {"masking", "models"},
     {"worker"},
     {"engine"},
     {"limits"},

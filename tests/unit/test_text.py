@@ -16,7 +16,6 @@ from rapidsms_db_router.db.text import (
     MAX_DEPTH,
     clean_json,
     clean_text,
-    describe,
     narrow_text,
     storable,
 )
@@ -183,18 +182,6 @@ def test_clean_json_says_a_number_too_long_for_str():
 )
 def test_narrow_text_replaces_what_three_bytes_cannot_say(text, expected):
     assert narrow_text(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (ValueError("no way"), "ValueError: no way"),
-        (ValueError(), "ValueError"),
-        (RuntimeError(Mute()), "RuntimeError: (no text)"),
-    ],
-)
-def test_an_exception_is_described_by_its_class_and_text(error, said):
-    assert describe(error) == said
 
 
 def test_what_is_stored_of_an_error_fits_every_column():
