@@ -35,6 +35,7 @@ One signal goes the other way: code that hears from a gateway sends it, and the 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from django.dispatch import Signal
@@ -60,10 +61,25 @@ recovery_turn = Signal()
 delivery_report = Signal()
 
 
+class _Telling(threading.local):
+    """Whether this thread sends a signal of this app."""
+
+    on = False
+
+
+_telling = _Telling()
+# Django logs the words of what a receiver raises, in which there may be anything.
+logging.getLogger("django.dispatch").addFilter(lambda record: not _telling.on)
+
+
 def tell(signal: Signal, **named: Any) -> None:
     """Send ``signal``; log what a receiver raises by its class alone."""
     with default_locale():
-        outcomes = signal.send_robust(**named)
+        _telling.on = True
+        try:
+            outcomes = signal.send_robust(**named)
+        finally:
+            _telling.on = False
     for receiver, outcome in outcomes:
         if isinstance(outcome, Exception):
             name = getattr(receiver, "__qualname__", type(receiver).__name__)

@@ -176,3 +176,18 @@ def test_signals_are_sent_once_the_change_is_committed(person, worker):
         for name in signals.__all__:
             getattr(signals, name).disconnect(receiver)
     assert in_transaction == [False, False]
+
+
+def test_what_a_receiver_raises_is_no_line_in_the_log(person, calls, caplog):
+    def receiver(**named):
+        raise ValueError(f"{person.identity} has malaria")
+
+    signals.message_processed.connect(receiver)
+    try:
+        with caplog.at_level("INFO"):
+            receive("ping", person)
+    finally:
+        signals.message_processed.disconnect(receiver)
+    assert "receiver_failed" in caplog.text
+    assert "malaria" not in caplog.text
+    assert person.identity not in caplog.text
