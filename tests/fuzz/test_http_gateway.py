@@ -15,7 +15,7 @@ from rapidsms_db_router.errors import MessageSendingError
 from rapidsms_db_router.gateways.connections import Answer
 from rapidsms_db_router.gateways.http import answers
 from rapidsms_db_router.gateways.http.views import HttpInboundView, HttpReportView
-from tests.fuzz.test_responses import ANYTHING
+from tests.fuzz.values import ANYTHING
 
 KEYS = st.sampled_from(["status", "id", "to", "messages", "0"]) | st.text(max_size=5)
 JSON = st.recursive(

@@ -3,27 +3,32 @@
 ========================================= ========================================================
 answer                                    what follows
 ========================================= ========================================================
-HTTP status from 400 on, or from 300 on   as for every backend, by the status; ``Retry-After`` and
-                                          ``retry_after`` count
-no JSON, where the options look into it   the outcome is unknown
-``"later"`` fits                          an outage: no try counts
 ``"permanent"`` fits                      the recipient is given up
-``"success"`` fits, or there is none      sent; ``"id"`` is kept
+``"later"`` fits                          an outage: no try counts
+HTTP status from 400 on, or from 300 on   as for every backend, by the status
+no JSON, where the options look into it   the outcome is unknown
+``"success"`` fits                        sent; ``"id"`` is kept
 ``"success"`` does not fit                the recipient is tried again
-a value that ``"success"`` needs is not   the outcome is unknown
-there
+``"success"`` is not set                  sent, if what ``"id"`` names is there
+what ``"success"`` names is not there,    the outcome is unknown
+or ``"id"`` where that is all there is
 a recipient is not in the list that       the outcome is unknown for this recipient
 ``"recipients"`` names
 ========================================= ========================================================
+
+The first row that fits holds. ``Retry-After`` counts with each of them that is an outage. Where a
+path has ``[]``, each item has to fit ``"success"``, and one that fits is enough for ``"permanent"``
+and ``"later"``: a text of several parts is sent if each of them is.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from rapidsms_db_router.db.text import as_id
 from rapidsms_db_router.errors import (
     MessageSendingError,
     OutcomeUnknown,
@@ -31,11 +36,18 @@ from rapidsms_db_router.errors import (
     RetryLater,
 )
 from rapidsms_db_router.gateways.connections import Answer
-from rapidsms_db_router.gateways.http.paths import MISSING, dig, is_one_of
+from rapidsms_db_router.gateways.http.paths import (
+    MISSING,
+    dig,
+    find,
+    is_one_of,
+    items,
+    plain,
+    shown,
+)
 from rapidsms_db_router.identities import digits
 
-#: A value that may stand in an error: a code or a word, and no telephone number.
-CODE = re.compile(r"[A-Za-z_ -]{0,32}-?[0-9]{0,5}[A-Za-z_ -]{0,32}")
+Mappings = Mapping[str, Any]
 
 
 class HttpError(MessageSendingError):
@@ -56,9 +68,6 @@ class GatewayRefused(MessageSendingError):
     """The gateway answered that it did not take the message."""
 
 
-Mappings = Mapping[str, Any]
-
-
 def read(answer: Answer, options: Mappings, identities: list[str]) -> dict[str, Any] | None:
     """Return what an answer says of each recipient.
 
@@ -67,63 +76,93 @@ def read(answer: Answer, options: Mappings, identities: list[str]) -> dict[str, 
     :returns: by identity the gateway's id, ``None`` or an exception; ``None``: all were taken.
     :raises MessageSendingError: if the call failed as a whole.
     """
+    retry_after = answer.headers.get("Retry-After")
     if not 200 <= answer.status < 300:
-        raise HttpError(answer.status, answer.headers.get("Retry-After"))
+        if options.get("permanent") or options.get("later"):
+            with suppress(OutcomeUnknown):  # no JSON: then the status alone speaks
+                _refuse(_json(answer), options, retry_after)
+        raise HttpError(answer.status, retry_after)
     if not any(options.get(name) for name in ("success", "later", "permanent", "id", "recipients")):
         return None
     said = _json(answer)
     if not options.get("recipients"):
-        return dict.fromkeys(identities, _one(said, options))
-    several = dig(said, options["recipients"])
-    if not isinstance(several, list):
-        # a refusal of the whole call has no list, but a code that the options may know
-        raise OutcomeUnknown(f"The answer has no list {options['recipients']!r}.")
-    return _each(several, options, identities)
+        return dict.fromkeys(identities, _one(said, options, retry_after))
+    several = items(said, options["recipients"])
+    if not several:
+        # what is said in place of the recipients concerns them all
+        _refuse(said, options, retry_after)
+        raise OutcomeUnknown(f"The answer has no list {options['recipients']!r}, or an empty one.")
+    return _each(several, options, identities, retry_after)
 
 
-def _each(several: list[Any], options: Mappings, identities: list[str]) -> dict[str, Any]:
-    by_digits = {digits(identity) or identity: identity for identity in identities}
+def _each(
+    several: list[Any], options: Mappings, identities: list[str], retry_after: str | None
+) -> dict[str, Any]:
+    named: dict[str, list[str]] = {}
+    for identity in identities:
+        named.setdefault(digits(identity) or identity, []).append(identity)
     found: dict[str, Any] = {}
     for item in several:
-        number = dig(item, options["number"])
-        identity = by_digits.get(digits(str(number)) or str(number))
-        if identity is None:
-            continue
-        try:
-            found[identity] = _one(item, options)
-        except MessageSendingError as exc:
-            found[identity] = exc
+        number = plain(dig(item, options["number"]))
+        for identity in named.get(digits(number) or number, ()):
+            # of a recipient that is named twice a failure counts
+            if not isinstance(found.get(identity), Exception):
+                found[identity] = _said_of(item, options, retry_after)
     for identity in identities:
         if identity not in found:
             found[identity] = OutcomeUnknown("The answer does not name the recipient.")
     return found
 
 
-def _one(said: Any, options: Mappings) -> Any:
-    """Return the gateway's id of what it took.
+def _said_of(item: Any, options: Mappings, retry_after: str | None) -> Any:
+    try:
+        return _one(item, options, retry_after)
+    except MessageSendingError as exc:
+        return exc
+
+
+def _one(said: Any, options: Mappings, retry_after: str | None) -> Any:
+    """Return the gateway's id of what it took, or the ids of its parts.
 
     :raises MessageSendingError: if it did not take it.
     """
-    for name, error in (("later", RetryLater), ("permanent", PermanentSendingError)):
-        for path, values in (options.get(name) or {}).items():
-            value = dig(said, path)
-            if value is not MISSING and is_one_of(value, values):
-                raise error(_refusal(path, value))
-    for path, values in (options.get("success") or {}).items():
-        value = dig(said, path)
-        if value is MISSING:
-            raise OutcomeUnknown(f"The answer has no {path!r}.")
-        if not is_one_of(value, values):
-            raise GatewayRefused(_refusal(path, value))
+    _refuse(said, options, retry_after)
+    success = options.get("success") or {}
+    for path, values in success.items():
+        for value in find(said, path):
+            if value is MISSING:
+                raise OutcomeUnknown(f"The answer has no {path!r}.")
+            if not is_one_of(value, values):
+                raise GatewayRefused(_refusal(path, value))
     if not options.get("id"):
         return None
-    found = dig(said, options["id"])
-    return None if found is MISSING or isinstance(found, (dict, list)) else found
+    ids = [each for each in map(plain, find(said, options["id"])) if as_id(each)]
+    if not ids and not success:
+        raise OutcomeUnknown(f"The answer has no {options['id']!r}.")
+    if len(ids) > 1:
+        return ids
+    return ids[0] if ids else None
+
+
+def _refuse(said: Any, options: Mappings, retry_after: str | None) -> None:
+    """Raise, if one of the values is there by which a gateway says that it did not take it.
+
+    :raises PermanentSendingError: for a value of ``"permanent"``.
+    :raises RetryLater: for a value of ``"later"``.
+    """
+    for name in ("permanent", "later"):
+        for path, values in (options.get(name) or {}).items():
+            for value in find(said, path):
+                if value is MISSING or not is_one_of(value, values):
+                    continue
+                if name == "permanent":
+                    raise PermanentSendingError(_refusal(path, value))
+                # whatever it says, the router reads it
+                raise RetryLater(_refusal(path, value), retry_after or 0)  # type: ignore[arg-type]
 
 
 def _refusal(path: str, value: Any) -> str:
-    shown = str(value)
-    return f"The gateway answered {path}={shown if CODE.fullmatch(shown) else '(not shown)'}."
+    return f"The gateway answered {path}={shown(value)}."
 
 
 def _json(answer: Answer) -> Any:

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error
 
+from rapidsms_db_router.gateways.http.paths import EACH, is_path
+
 #: What a field may name.
 NAMES = ("identity", "identities", "text", "message_id", "coding")
 #: What ``{coding}`` stands for: for a text of the GSM alphabet, and for any other.
@@ -19,6 +21,12 @@ PLACES = ("query", "form", "json")
 METHODS = ("GET", "POST", "PUT")
 #: Ways to write a number: as it is stored, with a plus sign, or digits alone.
 NUMBERS = ("stored", "plus", "digits")
+#: What is a telephone number. A separator in it would reach other people.
+NUMBER = re.compile(r"\+?[0-9]{1,20}")
+#: Numbers of fewer digits are short codes: they have no country, and no plus sign.
+SHORT = 7
+#: The name of a header (RFC 9110, 5.6.2).
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 MAPPINGS = ("success", "permanent", "later")
 KNOWN = {
     *("engine", "url", "method", *PLACES, "headers", "auth", "separator", "numbers", "codings"),
@@ -62,6 +70,17 @@ def placeholders(fields: Any) -> set[str]:
     return set()
 
 
+def written(number: str, way: str) -> str:
+    """Return a number as it is to be written; what is no number stays as it is.
+
+    :param way: one of :data:`NUMBERS`.
+    """
+    if way == "stored" or not NUMBER.fullmatch(number):
+        return number
+    bare = number.lstrip("+")
+    return f"+{bare}" if way == "plus" and len(bare) >= SHORT else bare
+
+
 def _wrong_request(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not _is_url(given.get("url")):
         yield "url", "has to be a URL that begins with http:// or https://, without a password"
@@ -72,6 +91,8 @@ def _wrong_request(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "json", "is missing: set the fields of a request as 'json', 'form' or 'query'"
     if "json" in places and "form" in places:
         yield "form", "cannot be set together with 'json'"
+    if given.get("method") == "GET" and {"json", "form"} & set(places):
+        yield "method", "is 'GET', which has no room for 'json' or 'form': set 'query'"
     named: set[str] = set()
     for place in places:
         if not isinstance(given[place], Mapping):
@@ -87,7 +108,7 @@ def _wrong_request(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield places[0], "does not name {text}"
     headers = given.get("headers", {})
     if not _is_strings(headers):
-        yield "headers", "has to be a dictionary of strings, each of one line"
+        yield "headers", "has to be a dictionary of names of headers and strings of one line"
     auth = given.get("auth")
     if auth is not None and not (
         isinstance(auth, (list, tuple)) and len(auth) == 2 and all(isinstance(a, str) for a in auth)
@@ -105,12 +126,15 @@ def _wrong_request(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _wrong_answer(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in MAPPINGS:
-        paths = given.get(key, {})
-        if not isinstance(paths, Mapping) or not all(map(_is_path, paths)):
-            yield key, "has to be a dictionary from paths such as 'messages.0.status' to values"
+        if key in given:
+            yield from ((key, problem) for problem in _wrong_mapping(given[key]))
     for key in ("id", "recipients", "number"):
-        if key in given and not _is_path(given[key]):
+        if key in given and not is_path(given[key]):
             yield key, f"is {given[key]!r}, and has to be a path such as 'messages.0.id'"
+    if is_path(given.get("number")) and EACH in given["number"]:
+        yield "number", f"is {given['number']!r}; each recipient has one number"
+    if is_path(given.get("recipients")) and EACH in given["recipients"].removesuffix(EACH):
+        yield "recipients", f"is {given['recipients']!r}, which leads to several lists"
     if ("recipients" in given) != ("number" in given):
         yield "number", "and 'recipients' are set together: a list, and the number in each item"
     several = {"identities"} & placeholders([given.get(place, {}) for place in PLACES])
@@ -118,15 +142,28 @@ def _wrong_answer(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "recipients", "is missing: several recipients a call, and one answer for all of them"
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and all(value.split("."))
+def _wrong_mapping(paths: Any) -> Iterator[str]:
+    """Yield what is wrong with the accepted values by path."""
+    if not isinstance(paths, Mapping) or not paths or not all(map(is_path, paths)):
+        yield "has to be a dictionary from paths such as 'messages.0.status' to values"
+        return
+    for path, values in paths.items():
+        several = values if isinstance(values, (list, tuple, set)) else [values]
+        if not several:
+            yield f"has no value for {path!r}"
+        for value in several:
+            if not isinstance(value, (str, int, float, type(None))):
+                yield f"has a {type(value).__name__} for {path!r}, which is no value"
 
 
 def _is_strings(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        isinstance(each, str) and each.isascii() and each.isprintable()
-        for pair in value.items()
-        for each in pair
+        isinstance(name, str)
+        and HEADER.fullmatch(name)
+        and isinstance(each, str)
+        and each.isascii()
+        and each.isprintable()
+        for name, each in value.items()
     )
 
 

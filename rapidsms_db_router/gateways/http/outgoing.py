@@ -18,12 +18,12 @@ from rapidsms_db_router.db.text import clean_text
 from rapidsms_db_router.errors import PermanentSendingError
 from rapidsms_db_router.gateways.connections import connections_to
 from rapidsms_db_router.gateways.http import answers, options
-from rapidsms_db_router.gateways.http.options import PLACEHOLDER, placeholders
+from rapidsms_db_router.gateways.http.options import NUMBER, PLACEHOLDER, placeholders, written
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.segments import Coding
 
-#: What is handed on as a number. A separator in it would reach other people.
-NUMBER = re.compile(r"\+?[0-9]{1,20}")
+#: What may stand in the path of a URL as it is (RFC 3986, 3.3).
+SAFE = "/%:@!$&'()*+,;=~"
 #: How much of "router.db.timeout" may pass until there is a connection, and then until there is an
 #: answer: less than all of it together.
 CONNECT, READ = 0.2, 0.7
@@ -34,6 +34,20 @@ def _most_recipients(given: Mapping[str, Any]) -> int | None:
     """Return how many recipients one call may carry: one, unless a field names several."""
     fields = [given.get(place, {}) for place in options.PLACES]
     return None if "identities" in placeholders(fields) else 1
+
+
+def _headers(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers of each request; those that the options name come before ours."""
+    own = {"Accept": "application/json"}
+    if "json" in given:
+        own["Content-Type"] = "application/json"
+    elif "form" in given:
+        own["Content-Type"] = "application/x-www-form-urlencoded"
+    if auth := given.get("auth"):
+        own["Authorization"] = f"Basic {base64.b64encode(':'.join(auth).encode()).decode()}"
+    named: dict[str, str] = dict(given.get("headers", {}))
+    taken = {name.lower() for name in named}
+    return {name: value for name, value in own.items() if name.lower() not in taken} | named
 
 
 class HttpBackend(BackendBase):
@@ -55,13 +69,10 @@ class HttpBackend(BackendBase):
         self.options = given
         self._method = given.get("method", "POST")
         self._separator = given.get("separator", ",")
-        self._headers = {"Accept": "application/json", **given.get("headers", {})}
-        if auth := given.get("auth"):
-            pair = ":".join(auth).encode()
-            self._headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        self._headers = _headers(given)
         timeout = float(given.get("router.db.timeout", conf.TIMEOUT))
         url = urlsplit(given["url"])
-        self._path, self._query = quote(url.path, safe="/%") or "/", url.query
+        self._path, self._query = quote(url.path, safe=SAFE) or "/", url.query
         self._server = f"{url.scheme}://{url.netloc}"
         self._timeouts = min(timeout * CONNECT, LONGEST_CONNECT), timeout * READ
 
@@ -84,7 +95,8 @@ class HttpBackend(BackendBase):
         called = [each for each in identities if each not in refused]
         if not called:
             return refused
-        numbers = [self._number(each) for each in called]
+        way = self.options.get("numbers", "stored")
+        numbers = [written(each, way) for each in called]
         text = clean_text(text)
         gsm, unicode = self.options.get("codings", options.CODINGS)
         values = {
@@ -95,9 +107,9 @@ class HttpBackend(BackendBase):
             "coding": gsm if segments.coding_of(text) is Coding.GSM else unicode,
         }
         try:
-            target, body, headers = self._request(values)
+            target, body = self._request(values)
             kept = connections_to(self._server, *self._timeouts)
-            answer = kept.request(self._method, target, body, headers)
+            answer = kept.request(self._method, target, body, self._headers)
             said = answers.read(answer, self.options, called)
         except Exception as exc:
             if not refused:
@@ -105,23 +117,15 @@ class HttpBackend(BackendBase):
             return refused | dict.fromkeys(called, exc)
         return refused | (said or dict.fromkeys(called)) if refused else said
 
-    def _number(self, identity: str) -> str:
-        way = self.options.get("numbers", "stored")
-        if way == "stored":
-            return identity
-        return identity.lstrip("+") if way == "digits" else "+" + identity.lstrip("+")
-
-    def _request(self, values: Mapping[str, Any]) -> tuple[str, bytes | None, dict[str, str]]:
-        given, headers, body = self.options, dict(self._headers), None
+    def _request(self, values: Mapping[str, Any]) -> tuple[str, bytes | None]:
+        given, body = self.options, None
         pairs = urlencode(self._fill(given.get("query", {}), values, joined=True))
         query = "&".join(filter(None, (self._query, pairs)))
         if "json" in given:
-            headers["Content-Type"] = "application/json"
             body = json.dumps(self._fill(given["json"], values, joined=False)).encode()
         elif "form" in given:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
             body = urlencode(self._fill(given["form"], values, joined=True)).encode()
-        return f"{self._path}?{query}" if query else self._path, body, headers
+        return f"{self._path}?{query}" if query else self._path, body
 
     def _fill(self, field: Any, values: Mapping[str, Any], *, joined: bool) -> Any:
         """Put the values in the places of their names; what they hold is never read again.

@@ -23,7 +23,11 @@ BACKEND = {
     "number": "number",
     "success": {"statusCode": [100, 101, 102]},
     "permanent": {"statusCode": [403, 404, 406, 409]},
-    "later": {"statusCode": [405, 500, 501]},
+    "later": {
+        "statusCode": [402, 405, 500, 501],
+        # in place of the recipients
+        "SMSMessageData.Message": "InvalidSenderId",
+    },
     "id": "messageId",
 }
 VIEWS = [

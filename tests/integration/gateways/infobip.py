@@ -21,9 +21,9 @@ BACKEND = {
         ]
     },
     "numbers": "digits",
-    "success": {"messages.0.status.groupName": ["ACCEPTED", "PENDING", "DELIVERED"]},
-    "permanent": {"messages.0.status.groupName": "UNDELIVERABLE"},
-    "id": "messages.0.messageId",
+    "success": {"messages[].status.groupName": ["ACCEPTED", "PENDING", "DELIVERED"]},
+    "permanent": {"messages[].status.groupName": "UNDELIVERABLE"},
+    "id": "messages[].messageId",
 }
 VIEWS = [
     path(

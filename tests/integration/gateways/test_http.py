@@ -10,6 +10,7 @@ import pytest
 from django.core import checks
 from rapidsms.router import lookup_connections, send
 
+from rapidsms_db_router import reports
 from rapidsms_db_router.models import BackendState, Message, Transmission
 from tests.integration.gateways.conftest import ENVIRONMENT
 
@@ -73,6 +74,26 @@ def test_twilio_takes_a_form_and_has_the_reason_in_its_status(example, gateway, 
     assert message.transmissions.get().next_try is None
 
 
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        # Twilio: From is missing
+        ("twilio", (400, {"code": 21603, "status": 400}, {})),
+        ("africas_talking", (201, {"SMSMessageData": {"Message": "InvalidSenderId"}}, {})),
+        (
+            "africas_talking",
+            (201, {"SMSMessageData": {"Message": "InvalidSenderId", "Recipients": []}}, {}),
+        ),
+    ],
+)
+def test_a_mistake_in_the_settings_gives_nobody_up(example, gateway, worker, name, answer):
+    example(name)
+    gateway.answer = lambda request: answer
+    message = sent_by(worker, "+256772000001", "+256772000002")
+    assert rows(message) == [("Q", None), ("Q", None)]
+    assert set(message.transmissions.values_list("attempts", flat=True)) == {0}
+
+
 def test_a_gateway_that_asks_for_time_gets_it(example, gateway, worker):
     example("twilio")
     gateway.answer = lambda request: (429, {"code": 20429}, {"Retry-After": "120"})
@@ -101,6 +122,31 @@ def test_vonage_says_so_in_an_answer_of_success(example, gateway, worker):
         "text": "Clinic opens at 8.",
         "type": "text",
     }
+
+
+def test_a_long_text_is_sent_if_each_of_its_parts_is(example, gateway, worker):
+    example("vonage")
+    parts = {
+        "256772000001": [("0", "0A1"), ("0", "0A2")],
+        "256772000002": [("0", "0B1"), ("7", "")],
+    }
+    gateway.answer = lambda request: (
+        200,
+        {
+            "messages": [
+                {"status": status, "message-id": id_} for status, id_ in parts[request.json["to"]]
+            ]
+        },
+        {},
+    )
+    message = sent_by(worker, "+256772000001", "+256772000002", text="Clinic " * 40)
+    assert rows(message) == [("S", "0A1 0A2"), ("E", None)]
+    (whole, half) = message.transmissions.order_by("pk")
+    assert half.next_try is None
+    for id_, status in (("0A1", "S"), ("0A2", "D")):
+        reports.record("delivered", external_id=id_, backend_name="gateway")
+        whole.refresh_from_db()
+        assert whole.status == status
 
 
 def test_vonage_throttles_and_no_try_counts(example, gateway, worker):
@@ -241,7 +287,7 @@ def test_connections_are_kept(plain, gateway, worker):
     [
         ((200, b"<html>", {}), "E", "outcome unknown: OutcomeUnknown: The answer is no JSON."),
         ((200, {}, {}), "E", "outcome unknown: OutcomeUnknown: The answer has no 'ok'."),
-        ((200, {"ok": False}, {}), "E", "GatewayRefused: The gateway answered ok=False."),
+        ((200, {"ok": False}, {}), "E", "GatewayRefused: The gateway answered ok=false."),
         (
             (200, {"ok": "not +256772000001"}, {}),
             "E",
@@ -300,19 +346,28 @@ def test_the_examples_are_right(example, name):
         ({"url": "gateway.example.org"}, "'url' has to be a URL"),
         ({"url": "https://me:secret@gateway.example.org/"}, "'url' has to be a URL"),
         ({"method": "SEND"}, "'method' is 'SEND'"),
+        ({"method": "GET"}, "'method' is 'GET'"),
         ({"json": None}, "'json' is a NoneType"),
         ({"json": {"to": "{identity}"}}, "does not name {text}"),
         ({"json": {"text": "{text}"}}, "nobody would be sent anything"),
         ({"json": {"to": "{number}", "text": "{text}"}}, "names {number}"),
         ({"form": {"to": "{identity}"}}, "cannot be set together"),
         ({"headers": {"a": "b\nc"}}, "'headers' has to be"),
+        ({"headers": {"a b": "c"}}, "'headers' has to be"),
+        ({"headers": {"a:": "c"}}, "'headers' has to be"),
         ({"auth": "me:secret"}, "'auth' has to be"),
         ({"numbers": "national"}, "'numbers' is 'national'"),
         ({"separator": "+"}, "'separator' is '+'"),
         ({"codings": "text"}, "'codings' has to be"),
         ({"success": ["ok"]}, "'success' has to be"),
+        ({"success": {}}, "'success' has to be"),
+        ({"success": {"ok": []}}, "'success' has no value for 'ok'"),
+        ({"later": {"ok": [{}]}}, "'later' has a dict for 'ok'"),
+        ({"permanent": {"messages[0].ok": "1"}}, "'permanent' has to be"),
         ({"id": "messages..id"}, "'id' is 'messages..id'"),
         ({"recipients": "messages"}, "'number' and 'recipients'"),
+        ({"recipients": "a[].b", "number": "to"}, "'recipients' is 'a[].b'"),
+        ({"recipients": "a", "number": "to[]"}, "'number' is 'to[]'"),
         ({"json": {"to": "{identities}", "text": "{text}"}}, "'recipients' is missing"),
         ({"sucess": {}}, "'sucess' is no option"),
     ],

@@ -20,6 +20,10 @@ BACKEND = {
     },
     "numbers": "plus",
     "success": {"status": ["accepted", "queued", "sending", "sent", "scheduled"]},
+    # no number for SMS, has said STOP, cannot be reached from ours
+    "permanent": {"code": [21211, 21610, 21612, 21614]},
+    # too many calls; a mistake in these settings: From is no number, From or To is missing
+    "later": {"code": [20429, 21212, 21603, 21604]},
     "id": "sid",
 }
 VIEWS = [

@@ -20,12 +20,12 @@ BACKEND = {
     },
     "codings": ["text", "unicode"],
     "numbers": "digits",
-    "success": {"messages.0.status": "0"},
+    "success": {"messages[].status": "0"},
     # throttled, wrong credentials, an error of theirs, blocked, no credit
-    "later": {"messages.0.status": ["1", "4", "5", "8", "9"]},
+    "later": {"messages[].status": ["1", "4", "5", "8", "9"]},
     # wrong message or number, barred, not allowed, deactivated
-    "permanent": {"messages.0.status": ["6", "7", "29", "33"]},
-    "id": "messages.0.message-id",
+    "permanent": {"messages[].status": ["6", "7", "29", "33"]},
+    "id": "messages[].message-id",
 }
 VIEWS = [
     path(
