@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,8 @@ from rapidsms_db_router.errors import PermanentSendingError
 from rapidsms_db_router.gateways.kannel import KannelBackend
 from rapidsms_db_router.models import Message, Transmission
 from tests.acceptance.centre import KannelAtCentre, kannel_at_centre
-from tests.acceptance.running import wait_for
-from tests.acceptance.smpp import GSM, OK, UCS2
+from tests.acceptance.running import PATIENCE, wait_for
+from tests.acceptance.smpp import GSM, OK, REJECTED, UCS2, Part
 
 PHONE = "+256772000001"
 #: 3GPP TS 23.038, 6.2.1: the default alphabet and its extension table.
@@ -178,3 +179,39 @@ def test_a_message_is_delivered_once_the_centre_says_so(
     assert status() == "S"
     kannel.centre.report(part)
     wait_for("the report", lambda: status() == "D")
+
+
+@pytest.mark.parametrize("delivered_first", [False, True])
+def test_a_message_of_which_a_part_was_refused_is_errored(
+    kannel: KannelAtCentre, person: Connection, delivered_first: bool
+) -> None:
+    """Kannel says that the first part was delivered, and that the message was rejected."""
+
+    reported = threading.Event()
+
+    def answer(part: Part) -> int:
+        if part.number != 2:
+            return OK
+        reported.wait(PATIENCE if delivered_first else 0)
+        return REJECTED
+
+    kannel.centre.answer = answer
+    send("x" * 400, [person])
+    if delivered_first:
+        (first,) = wait_for("the first part", lambda: kannel.centre.parts)
+        kannel.centre.report(first)
+        wait_for("its report", lambda: status() == "D")
+        reported.set()
+    wait_for("the refusal", lambda: status() == "E")
+    if not delivered_first:
+        first, third = kannel.centre.parts
+        assert first.wants_receipt
+        kannel.centre.report(first)
+        kannel.centre.report(third)
+    # a later report has been followed by then
+    send("next", [person])
+    wait_for("the next message", lambda: len(kannel.centre.parts) == 3)
+    kannel.centre.report(kannel.centre.parts[-1])
+    rows = Transmission.objects.filter(message__direction="O").order_by("pk")
+    wait_for("its report", lambda: rows.filter(status="D").exists())
+    assert [row.status for row in rows] == ["E", "D"]

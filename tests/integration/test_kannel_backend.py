@@ -324,4 +324,4 @@ def test_no_connection_within_the_time_out_is_no_call() -> None:
             there = Connections(f"http://{address[0]}:{address[1]}", 0.1, 1.0)
             with pytest.raises(ConnectTimeout):
                 for _ in range(10):
-                    there.get("/")
+                    there.request("GET", "/")
