@@ -77,6 +77,10 @@ class AccessMixin(View):
             return HttpResponseForbidden()
         return super().dispatch(request, *args, **kwargs)
 
+    def is_open(self) -> bool:
+        """Return whether everybody is let in; ``check --deploy`` warns of that."""
+        return self.secret is None and self.networks is None
+
     def form_invalid(self, form: Any) -> HttpResponse:
         """Answer 400; log which fields were wrong, and why by a code: no text and no number.
 

@@ -21,6 +21,7 @@ from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.connection import contained
 from rapidsms_db_router.gateways.access import AccessMixin
 from rapidsms_db_router.gateways.http.paths import MISSING, dig
+from rapidsms_db_router.masking import mask
 
 __all__ = ("HttpInboundView", "HttpReportView")
 
@@ -121,7 +122,7 @@ class HttpReportView(GatewayView):
             return False
         outcome = self.outcomes.get(word)
         if outcome is None:
-            shown = word[:LONGEST_WORD] if word.replace("_", "").isalnum() else "(not shown)"
+            shown = mask(word[:LONGEST_WORD]) if word.replace("_", "").isalnum() else "(not shown)"
             logger.info("report_of_unknown_status backend=%s status=%s", self.backend_name, shown)
             return True
         with contained():

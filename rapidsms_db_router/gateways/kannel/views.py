@@ -135,6 +135,10 @@ class DeliveryReportView(AccessMixin, views.DeliveryReportView):
         response: HttpResponse = super().form_valid(form)
         return response
 
+    def is_open(self) -> bool:
+        """Return whether everybody may report; signed reports are Kannel's alone."""
+        return super().is_open() and not self._has_to_be_signed()
+
     def _has_to_be_signed(self) -> bool:
         if self.signed is not None:
             return self.signed
