@@ -199,7 +199,9 @@ def _ill_formed(problem: str) -> CheckMessage:
 def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     lower = {key.lower(): value for key, value in options.items()}
     yield from _check_engine(backend, lower.get("engine"))
-    if (how := ONE_RECIPIENT.get(str(lower.get("engine")))) and _several_in_a_call(lower):
+    engine = lower.get("engine")
+    how = ONE_RECIPIENT.get(engine) if isinstance(engine, str) else None
+    if how and _several_in_a_call(lower):
         yield Warning(
             f"Backend {backend!r} has an engine that {how}. With several recipients in a call some"
             " would be sent a message twice, or shown as Sent without it.",

@@ -395,7 +395,7 @@ def test_a_broker_that_is_away_is_asked_once_for_many_inbound_messages(
     def refuse(*args, **kwargs):
         raise ConnectionError
 
-    monkeypatch.setattr("rapidsms_db_router.worker.celery_app.producers", refuse)
+    monkeypatch.setattr("rapidsms_db_router.worker.publisher.Publisher.publish", refuse)
     with worker.commit():
         action = act_on("reprocess", Message.objects.all())
     assert in_words(action) == ("done", 20, 20, 20)

@@ -313,6 +313,9 @@ def test_what_was_delivered_in_a_claimed_batch_is_left_out(stage, people):
     message = stage.store(people(10))
     stage.step()
     delivered = [person.identity for person in people(10) if person.identity not in called(stage)]
+    rows = message.transmissions.filter(connection__identity__in=delivered[:3])
+    # an earlier try had an unknown outcome
+    rows.update(attempts=1)
     for identity in delivered[:3]:
         record("delivered", message_id=message.pk, identity=identity)
     stage.play()
