@@ -92,19 +92,20 @@ def passed(storm: Storm, request: pytest.FixtureRequest) -> Callable[..., Figure
     """A function that waits until a storm has passed, and compares what came of it.
 
     To be called at once after the last fault. ``extra`` is how many SMS may at most be sent
-    twice.
+    twice. ``soon`` is how many
+    seconds all may take to end.
     """
     name = request.node.originalname.removeprefix("test_").replace("_", " ")
     params = {**request.node.callspec.params, "servers_and_web": "", "seed": ""}
     words = (getattr(value, "__name__", value).replace("_", " ") for value in params.values())
     name = ", ".join(filter(None, [name, *words]))
 
-    def passed(extra: int = 0) -> Figures:
+    def passed(extra: int = 0, soon: float = SOON) -> Figures:
         figures = storm.end()
         _table.setdefault((name, storm.stack), (extra, []))[1].append(figures)
         assert (figures.lost, figures.stuck) == (0, 0), figures
         assert figures.extra <= extra, figures
-        assert figures.seconds <= SOON, figures
+        assert figures.seconds <= soon, figures
         return figures
 
     return passed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.running import Process
-from tests.storms.running import AT_A_KILL, CALLS, DEFAULT_DATES, IN_FLIGHT, Storm, size
+from tests.storms.running import AT_A_KILL, CALLS, DEFAULT_DATES, IN_FLIGHT, SOON, Storm, size
 
 SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"
 
@@ -100,7 +100,8 @@ def test_processes_of_a_pool_come_and_go(storm: Storm, passed: Passed, option: s
                 storm.ping(next(numbers))
             storm.until_accepted(before + pings + recipients // bursts // 2)
 
-        passed()
+        # some fifty processes start one after the other, each with all of the project
+        passed(soon=4 * SOON)
 
 
 @pytest.mark.table
