@@ -15,6 +15,9 @@ from rapidsms_db_router.checks.settings import ID
 from rapidsms_db_router.gateways.http.views import HttpInboundView, HttpReportView
 from rapidsms_db_router.gateways.kannel.views import DeliveryReportView, KannelBackendView
 
+#: What the views for any gateway cannot do without.
+INBOUND = {"backend_name": "phones"}
+REPORT = {"backend_name": "phones", "id": "id", "outcomes": {"ok": "delivered"}}
 KANNEL = {"ENGINE": "rapidsms_db_router.gateways.kannel.KannelBackend"}
 
 
@@ -40,9 +43,12 @@ def urls(settings):
     sys.modules.pop("urls_of_a_test", None)
 
 
-@pytest.mark.parametrize("class_", [KannelBackendView, HttpInboundView, HttpReportView])
-def test_a_view_that_lets_everybody_in_is_named_by_its_route(urls, class_):
-    urls(class_.as_view(secret="long-secret"), class_.as_view())
+@pytest.mark.parametrize(
+    ("class_", "arguments"),
+    [(KannelBackendView, INBOUND), (HttpInboundView, INBOUND), (HttpReportView, REPORT)],
+)
+def test_a_view_that_lets_everybody_in_is_named_by_its_route(urls, class_, arguments):
+    urls(class_.as_view(secret="long-secret", **arguments), class_.as_view(**arguments))
     assert [id_ for id_, _ in found()] == ["W050"]
     assert class_.__name__ in found()[0][1] and "'sms/1/'" in found()[0][1]
     assert found(deploy=False) == []
@@ -82,7 +88,7 @@ def test_reports_that_have_to_be_signed_need_no_other_guard(
     ],
 )
 def test_this_machine_is_everybody_behind_a_proxy(urls, arguments, expected):
-    urls(HttpInboundView.as_view(**arguments))
+    urls(HttpInboundView.as_view(**INBOUND, **arguments))
     assert [id_ for id_, _ in found()] == expected
 
 

@@ -87,7 +87,7 @@ class HttpBackend(BackendBase):
         """Send a text.
 
         :returns: by identity the gateway's id, or the exception why it did not take the message.
-        :raises MessageSendingError: if the call failed as a whole; see :mod:`.answers`.
+        :raises MessageSendingError: if the call failed as a whole.
         :raises OSError: or ``http.client.HTTPException``, if there is no answer.
         """
         wrong = [each for each in identities if not NUMBER.fullmatch(each)]

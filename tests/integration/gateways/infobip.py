@@ -32,6 +32,7 @@ VIEWS = [
             backend_name="gateway",
             secret=os.environ["SECRET"],
             items="results",
+            numbers="plus",
             id="messageId",
         ),
     ),

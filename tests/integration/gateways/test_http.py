@@ -229,6 +229,8 @@ def test_a_text_is_stored_once(example, client, name):
         assert (answer.status_code, answer.content) == (200, b"")
     message = Message.objects.get(direction="I")
     assert (message.text, message.external_id) == ("ping", "in-1")
+    # whom a reply goes to
+    assert message.transmissions.get().connection.identity == "+256772000001"
 
 
 @pytest.mark.parametrize(
@@ -238,14 +240,6 @@ def test_a_report_that_says_nothing_is_refused(example, client, said):
     example("vonage")
     assert post(client, "vonage", "report", said, **SECRET).status_code == 400
     assert post(client, "vonage", "inbound", said, **SECRET).status_code == 400
-
-
-def test_a_word_that_is_unknown_moves_nothing(example, client, caplog):
-    example("vonage")
-    said = {"messageId": "id-1", "status": "teleported"}
-    with caplog.at_level("INFO"):
-        assert post(client, "vonage", "report", said, **SECRET).status_code == 200
-    assert "report_of_unknown_status backend=gateway status=teleported" in caplog.text
 
 
 # What the backend does whatever the gateway

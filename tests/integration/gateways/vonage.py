@@ -34,6 +34,7 @@ VIEWS = [
             backend_name="gateway",
             secret=os.environ["SECRET"],
             identity="msisdn",
+            numbers="plus",
             id="messageId",
         ),
     ),
