@@ -9,6 +9,7 @@ import django
 from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -129,11 +130,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Show a list; where rows are not counted to the end, say so.
 
-        An address with a number that no column holds gets the whole list.
+        An address with what no column holds, a large number or NUL, gets the whole list.
         """
         try:
             response = super().changelist_view(request, extra_context)
-        except OverflowError:  # SQLite's
+        except (DataError, OverflowError):  # of PostgreSQL, and of SQLite
             return HttpResponseRedirect(request.path)
         page = getattr(response, "context_data", None) or {}
         if getattr(page.get("cl"), "result_count", 0) >= self.paginator.most:

@@ -19,8 +19,9 @@ QUERY = re.compile(r"\?([^\s\"'<>=?]{0,200}=[^\s\"'<>]*)")
 FRAGMENT = re.compile(r"://[^\s\"'<>#?]{0,300}#([^\s\"'<>]+)")
 #: "password=x", "'token': 'x'", "X-Api-Key: x".
 NAMED = re.compile(
-    rf"(?:{SECRET_NAME})s?[0-9]?[\"']?\s{{0,3}}[=:]\s{{0,3}}(?:[bru]?[\"'])?"
-    r"((?:(?:basic|bearer|digest|token|app)\s+)?[^\s&,;\"'()<>\[\]{}]+)",
+    rf"(?:{SECRET_NAME})s?[0-9]?[\"']?\s{{0,3}}[=:]\s{{0,3}}"
+    r"(?:[bru]?'((?:[^'\\\n]|\\.){1,1000})'|[bru]?\"((?:[^\"\\\n]|\\.){1,1000})\""
+    r"|(?:[bru]?[\"'])?((?:(?:basic|bearer|digest|token|app)\s+)?[^\s&,;\"'()<>\[\]{}]+))",
     re.I,
 )
 #: A credential as HTTP has it.

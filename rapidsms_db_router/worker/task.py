@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from celery import Task
+from celery.exceptions import TaskPredicate
 from celery.result import AsyncResult
-from django.db import DatabaseError, InterfaceError
 
 from rapidsms_db_router import backoff
 from rapidsms_db_router.db.transient import is_transient
@@ -42,17 +42,22 @@ class RouterTask(Task):
         """Run the task; in a worker, with the connection to the database that it keeps.
 
         Should the database be away, or an app not be built, the task comes again soon, as often as
-        it takes.
+        it takes. Whatever else is raised is logged by Celery: its class alone.
         """
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
         try:
             with connected():
                 return self.run(*args, **kwargs)
-        except (DatabaseError, InterfaceError, RouterNotBuilt) as exc:
-            passes = isinstance(exc, RouterNotBuilt) or is_transient(exc)
-            if self.request.is_eager or not passes:
+        except TaskPredicate:
+            raise
+        except Exception as exc:
+            if self.request.is_eager:
                 raise
+            if not (isinstance(exc, RouterNotBuilt) or is_transient(exc)):
+                logger.debug("task_failed task=%s", self.name, exc_info=True)
+                # in place of what Celery would log with all that it says
+                raise RuntimeError(type(exc).__name__).with_traceback(exc.__traceback__) from None
             logger.warning("task_put_off task=%s error=%s", self.name, type(exc).__name__)
         # outside, since Celery logs what it is raised from, in which there may be anything
         wait = min(backoff.delay(self.request.retries + 1, FIRST_AWAY), LONGEST_AWAY)

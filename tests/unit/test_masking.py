@@ -188,6 +188,8 @@ def test_the_secrets_of_other_settings_are_masked_too(settings, changes):
         ("with url: /sendsms?a=b (Caused by X)", "with url: /sendsms?[secret] (Caused by X)"),
         ("What? 1 = 1", "What? 1 = 1"),
         ("{'password': 'abc'}", "{'password': '[secret]'}"),
+        ("{'password': 'a&b c\\'d', 'x': 1}", "{'password': '[secret]', 'x': 1}"),
+        ("token='abc", "token='[secret]"),
         ('"apiKey":"abc"', '"apiKey":"[secret]"'),
         ("access_token=abc&x=1", "access_token=[secret]&x=1"),
         ("Authorization: Bearer abc", "Authorization: [secret]"),
