@@ -15,6 +15,8 @@ from http.client import HTTPConnection, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from rapidsms_db_router.errors import OutcomeUnknown
+
 #: A connection that was not used for this many seconds is not used again. Kannel closes one after
 #: 60 seconds, and nobody could know what became of a request that was written in that moment.
 LONGEST_IDLE = 20.0
@@ -43,7 +45,11 @@ class Connections:
 
     def __init__(self, url: str, connect: float, read: float) -> None:
         parts = urlsplit(url)
-        self._class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._tls = None
+        if parts.scheme == "https":
+            # one for all: to read the certificates of the machine takes longer than many calls
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
         self._address = parts.hostname or "", parts.port
         self._timeouts = connect, read
         #: Each with the moment at which it was used last; the newest is at the right.
@@ -62,14 +68,18 @@ class Connections:
         """Ask for a path with its query; no redirection is followed.
 
         :raises OSError: or ``http.client.HTTPException``, if there is no answer.
+        :raises OutcomeUnknown: for errors that elsewhere mean that there was no connection.
         """
         connection = self._take()
         try:
             connection.request(method, target, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
             answer = Answer(response.status, response.headers, response.read())
-        except BaseException:
+        except BaseException as exc:
             connection.close()
+            if isinstance(exc, OSError) and not isinstance(exc, (TimeoutError, ConnectionError)):
+                # TLS that broke, or a way that ended, after the request may have been written
+                raise OutcomeUnknown(f"The connection ended: {type(exc).__name__}.") from exc
             raise
         if connection.sock is not None:  # else the server has said that it closes
             self._keep(connection)
@@ -97,7 +107,11 @@ class Connections:
 
     def _open(self) -> HTTPConnection:
         connect, read = self._timeouts
-        connection = self._class(*self._address, timeout=connect)
+        connection = (
+            HTTPConnection(*self._address, timeout=connect)
+            if self._tls is None
+            else HTTPSConnection(*self._address, timeout=connect, context=self._tls)
+        )
         try:
             connection.connect()
         except TimeoutError as exc:
