@@ -51,7 +51,7 @@ def connections_of(message: Message) -> list[Connection]:
 def class_of(message: Message) -> type[MessageBase]:
     """Return the class of a message's object: the one it was made with, if that is still there.
 
-    What a row names is only used if it is a message class of the same direction.
+    What a row names is only used if it is a message class of RapidSMS's or derived from one.
     """
     usual = USUAL_CLASS[Direction(message.direction)]
     if not message.message_class:

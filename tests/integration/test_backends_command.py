@@ -96,6 +96,7 @@ def test_it_sets_limits_and_gives_them_back(person):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--limit", "phones", "--concurrency", "\xb2"], "concurrency is"),
         (["--limit", "phones", "--rate", "fast"], "rate is 'fast'"),
         (["--limit", "phones", "--concurrency", "0"], "concurrency is 0"),
         (["--limit", "phones", "--concurrency", "many"], "concurrency is 'many'"),

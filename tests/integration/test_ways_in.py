@@ -72,6 +72,31 @@ def test_a_class_that_is_gone_comes_to_the_apps_as_a_usual_message(person, worke
     assert [type(msg) for msg in received] == [IncomingMessage]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "tests.service.backends.RecordingBackend",
+        "rapidsms.models.Connection",
+        "no such module",
+        "tests.integration.no_module.x",
+        ".",
+        "a\x00b.c",
+        "rapidsms.messages.incoming.IncomingMessage.respond",
+    ],
+)
+def test_what_a_row_names_is_not_called_unless_it_is_a_message(
+    person, worker, received, caplog, path
+):
+    with worker.commit():
+        msg = receive("form", person)
+    Message.objects.filter(pk=msg.id).update(message_class=path.replace("\x00", "\ufffd"))
+    worker.work()
+    assert [type(msg) for msg in received] == [IncomingMessage]
+    assert f"message_class_refused message={msg.id}" in caplog.messages
+
+
 def test_receive_passes_on_what_the_class_takes(person, received):
     original = receive("first", person)
     receive("second", person, in_response_to=original, fields={"n": 2})

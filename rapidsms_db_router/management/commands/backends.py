@@ -87,5 +87,6 @@ def _limits(options: dict[str, Any]) -> dict[str, Any]:
     for name in operators.LIMITS:
         said = options[name]
         if said is not None:
-            found[name] = None if said == "default" else int(said) if said.isdigit() else said
+            is_number = said.isascii() and said.isdigit()
+            found[name] = None if said == "default" else int(said) if is_number else said
     return found
