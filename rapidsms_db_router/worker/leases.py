@@ -17,6 +17,8 @@ from rapidsms_db_router.models.lease import lease
 
 logger = logging.getLogger(__name__)
 
+#: Leases are renewed no more often than this, in seconds.
+SHORTEST = 0.05
 #: Messages whose apps are running in this process, by claim token.
 _held: dict[uuid.UUID, int] = {}
 _starting = threading.Lock()
@@ -51,8 +53,7 @@ def _start() -> None:
 def _renew() -> None:
     last = time.monotonic()
     while True:
-        # three times in the time after which a lease that is not renewed has ended
-        interval = conf.visibility_timeout() / 3
+        interval = _interval()
         time.sleep(min(interval, 1.0))
         if not _held or time.monotonic() - last < interval:
             continue
@@ -64,3 +65,11 @@ def _renew() -> None:
         except Exception as exc:  # the database may be back for the next renewal
             logger.warning("renewal_failed error=%s", type(exc).__name__)
         connections.close_all()
+
+
+def _interval() -> float:
+    """Return how often leases are renewed: three times until one that is not renewed has ended."""
+    try:
+        return max(conf.visibility_timeout() / 3, SHORTEST)
+    except (TypeError, ValueError):  # the check E004 says what is wrong; the thread goes on
+        return SHORTEST
