@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -300,6 +302,25 @@ def test_an_answer_that_does_not_fit_is_never_sent(plain, gateway, worker, answe
     message = sent_by(worker, "0772000001")
     row = message.transmissions.get()
     assert (row.status, row.error) == (letter, error)
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port at which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        yield found.getsockname()[1]
+
+
+def test_a_gateway_that_is_not_there_gives_nobody_up_and_no_secret_away(plain, nobody, worker):
+    plain["url"] = f"http://127.0.0.1:{nobody}/send?key=s3cr3t"
+    plain["headers"] = {"X-Key": "s3cr3t"}
+    message = sent_by(worker, "+256772000001")
+    assert rows(message) == [("Q", None)]
+    row = message.transmissions.get()
+    assert (row.attempts, "Refused" in row.error) == (0, True)
+    for secret in ("s3cr3t", "256772000001", "Clinic"):
+        assert secret not in row.error
 
 
 def test_an_identity_that_is_no_number_is_nobody_elses(example, gateway, worker):
