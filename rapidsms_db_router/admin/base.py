@@ -25,6 +25,8 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 
 SHORT = 60
+#: Primary keys have no more digits; before Django 5.0 the database refuses others with an error.
+MOST_DIGITS = 18
 
 
 class BoundedPaginator(Paginator):
@@ -49,6 +51,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     if django.VERSION >= (5, 0):
         # counts beside the filters would each be one of the whole table
         show_facets = admin.ShowFacets.NEVER
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """Return the row of an address; ``None`` for a number that no column holds."""
+        if object_id.lstrip("-").isdecimal() and len(object_id) > MOST_DIGITS:
+            return None
+        return super().get_object(request, object_id, from_field)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Messages come through the router."""

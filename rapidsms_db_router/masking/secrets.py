@@ -72,7 +72,10 @@ def _needles(values: frozenset[str]) -> Needles:
 def _of_other_settings() -> frozenset[str]:
     found: set[str] = set()
     for name in dir(settings):
-        if name.isupper() and name not in PATHS and name != "INSTALLED_BACKENDS":
+        # to read a default of Django's that it will remove is a warning
+        if not (name.isupper() and settings.is_overridden(name)):  # type: ignore[misc]
+            continue
+        if name not in PATHS and name != "INSTALLED_BACKENDS":
             found.update(_walk(name, getattr(settings, name, None), thorough=False))
     return frozenset(found)
 
