@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error
 
 from rapidsms_db_router.gateways.http.paths import EACH, is_path
+from rapidsms_db_router.gateways.outgoing import NUMBER, is_url
 
 #: What a field may name.
 NAMES = ("identity", "identities", "text", "message_id", "coding")
@@ -21,8 +21,6 @@ PLACES = ("query", "form", "json")
 METHODS = ("GET", "POST", "PUT")
 #: Ways to write a number: as it is stored, with a plus sign, or digits alone.
 NUMBERS = ("stored", "plus", "digits")
-#: What is a telephone number. A separator in it would reach other people.
-NUMBER = re.compile(r"\+?[0-9]{1,20}")
 #: Numbers of fewer digits are short codes: they have no country, and no plus sign.
 SHORT = 7
 #: The name of a header (RFC 9110, 5.6.2).
@@ -82,7 +80,7 @@ def written(number: str, way: str) -> str:
 
 
 def _wrong_request(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if not _is_url(given.get("url")):
+    if not is_url(given.get("url")):
         yield "url", "has to be a URL that begins with http:// or https://, without a password"
     if given.get("method", "POST") not in METHODS:
         yield "method", f"is {given['method']!r}; it is one of {', '.join(METHODS)}"
@@ -165,15 +163,3 @@ def _is_strings(value: Any) -> bool:
         and each.isprintable()
         for name, each in value.items()
     )
-
-
-def _is_url(value: Any) -> bool:
-    if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-        return False
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return False
-    is_http = parts.scheme in ("http", "https") and bool(parts.hostname)
-    return is_http and port != 0 and parts.username is None and " " not in value

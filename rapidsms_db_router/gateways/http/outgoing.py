@@ -13,21 +13,17 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from rapidsms.backends.base import BackendBase
 
-from rapidsms_db_router import conf
 from rapidsms_db_router.db.text import clean_text
 from rapidsms_db_router.errors import PermanentSendingError
 from rapidsms_db_router.gateways.connections import connections_to
 from rapidsms_db_router.gateways.http import answers, options
-from rapidsms_db_router.gateways.http.options import NUMBER, PLACEHOLDER, placeholders, written
+from rapidsms_db_router.gateways.http.options import PLACEHOLDER, placeholders, written
+from rapidsms_db_router.gateways.outgoing import NOT_A_NUMBER, NUMBER, timeouts
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.segments import Coding
 
 #: What may stand in the path of a URL as it is (RFC 3986, 3.3).
 SAFE = "/%:@!$&'()*+,;=~"
-#: How much of "router.db.timeout" may pass until there is a connection, and then until there is an
-#: answer: less than all of it together.
-CONNECT, READ = 0.2, 0.7
-LONGEST_CONNECT = 10.0
 
 
 def _most_recipients(given: Mapping[str, Any]) -> int | None:
@@ -70,11 +66,10 @@ class HttpBackend(BackendBase):
         self._method = given.get("method", "POST")
         self._separator = given.get("separator", ",")
         self._headers = _headers(given)
-        timeout = float(given.get("router.db.timeout", conf.TIMEOUT))
         url = urlsplit(given["url"])
         self._path, self._query = quote(url.path, safe=SAFE) or "/", url.query
         self._server = f"{url.scheme}://{url.netloc}"
-        self._timeouts = min(timeout * CONNECT, LONGEST_CONNECT), timeout * READ
+        self._timeouts = timeouts(given)
 
     @classmethod
     def check_options(cls, name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
@@ -146,9 +141,3 @@ class HttpBackend(BackendBase):
             return self._separator.join(said) if isinstance(said, list) else str(said)
 
         return PLACEHOLDER.sub(value, field)
-
-
-NOT_A_NUMBER = (
-    "The identity is no telephone number: 1 to 20 digits, with or without a + before them, and"
-    " nothing else."
-)

@@ -24,14 +24,12 @@ from rapidsms_db_router.db.text import clean_text, narrow_text
 from rapidsms_db_router.gateways.access import AccessMixin
 from rapidsms_db_router.gateways.http import paths
 from rapidsms_db_router.gateways.http.options import NUMBERS, written
+from rapidsms_db_router.gateways.outgoing import LONGEST_IDENTITY
 from rapidsms_db_router.masking import mask
 
 __all__ = ("HttpInboundView", "HttpReportView")
 
 logger = logging.getLogger(__name__)
-
-#: What RapidSMS's column holds of a number.
-LONGEST_IDENTITY = 100
 
 
 class GatewayView(AccessMixin):

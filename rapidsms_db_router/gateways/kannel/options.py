@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error, Warning
 from django.urls import NoReverseMatch, reverse
+
+from rapidsms_db_router.gateways.outgoing import is_url
 
 ID = "rapidsms_db_router."
 SENDSMS_URL = "http://127.0.0.1:13013/cgi-bin/sendsms"
@@ -66,14 +67,14 @@ def check(name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
 def wrong(given: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Yield each key that has a wrong value, the value, and what it has to be."""
     url = given.get("sendsms_url", SENDSMS_URL)
-    if not _is_url(url):
+    if not is_url(url):
         yield "sendsms_url", url, f"a URL such as {SENDSMS_URL!r}"
     params = given.get("sendsms_params")
     if not isinstance(params, (Mapping, type(None))):
         # its type alone: the value may have a password in it
         yield "sendsms_params", type(params), "a dictionary"
     url = given.get("delivery_report_url")
-    if url and not _is_url(url):
+    if url and not is_url(url):
         yield "delivery_report_url", url, "a URL such as 'http://127.0.0.1:8000'"
     parts = given.get("max_parts", MAX_PARTS)
     if type(parts) is not int or not 1 <= parts <= MOST_PARTS:
@@ -83,22 +84,3 @@ def wrong(given: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
 def _params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     params = given.get("sendsms_params")
     return params if isinstance(params, Mapping) else {}
-
-
-def _is_url(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return False
-    return (
-        parts.scheme in ("http", "https")
-        and bool(parts.hostname)
-        and port != 0
-        and parts.username is None
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
-    )

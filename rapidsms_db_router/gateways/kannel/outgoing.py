@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -12,28 +11,21 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
 from rapidsms.backends.kannel import outgoing
 
-from rapidsms_db_router import conf
 from rapidsms_db_router.db.text import clean_text
 from rapidsms_db_router.errors import PermanentSendingError, RetryLater
 from rapidsms_db_router.gateways.connections import connections_to
 from rapidsms_db_router.gateways.kannel import answers, options
 from rapidsms_db_router.gateways.kannel.signing import signature
+from rapidsms_db_router.gateways.outgoing import NOT_A_NUMBER, NUMBER, timeouts
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.segments import Coding
 
-#: Numbers that Kannel hands on: SMPP has room for 20 digits. Kannel takes whatever stands between
-#: blanks for a number of its own.
-NUMBER = re.compile(r"\+?[0-9]{1,20}")
 #: The charset of a text in each coding: Kannel has to translate neither.
 CHARSETS = {Coding.GSM: "UTF-8", Coding.UCS2: "UTF-16BE"}
 #: Every report that Kannel has.
 ALL_REPORTS = 31
 #: What Kannel puts into the URL of a report.
 REPORT = "status=%d&status_text=%A&smsc=%i&sms_id=%I&date_sent=%t"
-#: How much of "router.db.timeout" may pass until there is a connection, and then until there is an
-#: answer: less than all of it together.
-CONNECT, READ = 0.2, 0.7
-LONGEST_CONNECT = 10.0
 
 
 class KannelBackend(outgoing.KannelBackend):
@@ -74,8 +66,7 @@ class KannelBackend(outgoing.KannelBackend):
             raise ImproperlyConfigured(f"{key!r} is {value!r}, which is not {kind}.")
         super().configure(**given)
         self.max_parts = max_parts
-        timeout = float(kwargs.get("router.db.timeout", conf.TIMEOUT))
-        self._timeouts = min(timeout * CONNECT, LONGEST_CONNECT), timeout * READ
+        self._timeouts = timeouts(kwargs)
 
     @classmethod
     def check_options(cls, name: str, given: Mapping[str, Any]) -> list[CheckMessage]:
@@ -121,11 +112,9 @@ class KannelBackend(outgoing.KannelBackend):
         :raises OSError: or ``http.client.HTTPException``, if there is no answer.
         """
         (identity,) = identities
+        # Kannel takes whatever stands between blanks for a number of its own
         if not NUMBER.fullmatch(identity):
-            raise PermanentSendingError(
-                "The identity is no telephone number: 1 to 20 digits, with or without a + before"
-                " them, and nothing else."
-            )
+            raise PermanentSendingError(NOT_A_NUMBER)
         text = clean_text(text)
         parts = segments.count(text)
         if parts > self.max_parts:

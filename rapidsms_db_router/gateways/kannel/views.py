@@ -21,6 +21,7 @@ from rapidsms_db_router.db.text import clean_text, narrow_text
 from rapidsms_db_router.gateways.access import AccessMixin
 from rapidsms_db_router.gateways.kannel.outgoing import KannelBackend
 from rapidsms_db_router.gateways.kannel.signing import is_signed
+from rapidsms_db_router.gateways.outgoing import LONGEST_IDENTITY
 from rapidsms_db_router.models.message import Message
 
 __all__ = ("DeliveryReportView", "KannelBackendView")
@@ -29,8 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: Of what Kannel says no charset for.
 USUAL_CHARSET = "utf-8"
-#: What a column holds.
-LONGEST_IDENTITY = 100
+#: What the columns hold.
 LONGEST_MESSAGE_ID = Message._meta.get_field("external_id").max_length
 LONGEST_WORDS = 255
 #: Between these a report's date may be; no database holds each date in each time zone.
