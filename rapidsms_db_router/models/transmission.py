@@ -24,6 +24,8 @@ LONGEST_EXTERNAL_ID = 255
 
 #: What is errored, and will be tried again.
 RETRYING = Q(status=Status.ERRORED, next_try__isnull=False)
+#: What is errored, and will not be tried again.
+GIVEN_UP = Q(status=Status.ERRORED, next_try=None)
 #: What is not being sent, and will be.
 PENDING = Q(status=Status.QUEUED) | RETRYING
 #: What was handed to a gateway once, and is not being sent now: nobody knows how that ended.

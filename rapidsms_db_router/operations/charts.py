@@ -51,11 +51,6 @@ class Chart:
     width: int = WIDTH
     height: int = HEIGHT
 
-    @property
-    def foot(self) -> int:
-        """Where the columns stand."""
-        return self.height - BELOW
-
 
 def columns(
     labels: Sequence[str],

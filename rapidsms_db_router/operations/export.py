@@ -11,7 +11,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max
 
-from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.choices import Direction, in_words
 from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.operations import people
 from rapidsms_db_router.operations.listing import Wanted, searched
@@ -56,7 +56,7 @@ def rows(wanted: Wanted, *, may_see: bool) -> Iterator[Row]:
         found = several.filter(wanted.condition()).order_by("-pk")
         for values in found.values_list(*COLUMNS.values()):
             row = dict(zip(COLUMNS, values, strict=True))
-            row["status"] = _word(row["status"], row["next_try"])
+            row["status"] = in_words(row["status"], retrying=row["next_try"] is not None)
             row["direction"] = Direction(row["direction"]).label
             if not may_see:
                 row |= {"number": people.masked(row["number"]), "text": None, "name": None}
@@ -102,12 +102,6 @@ def _chunks(wanted: Wanted) -> Iterator[Any]:
     newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"] or 0
     for end in range(newest, 0, -CHUNK):
         yield Transmission.objects.filter(pk__gt=end - CHUNK, pk__lte=end)
-
-
-def _word(status: str, next_try: Any) -> str:
-    if status == Status.ERRORED:
-        return "Failed" if next_try is None else "Retrying"
-    return str(Status(status).label)
 
 
 def _cell(value: Any) -> Any:

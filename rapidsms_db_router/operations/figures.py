@@ -202,14 +202,12 @@ class HourFigures:
     received: int = 0
 
 
-def hours(since: datetime.datetime, backend: str | None = None) -> list[HourFigures]:
+def hours(since: datetime.datetime) -> list[HourFigures]:
     """Return the hours since a moment, also those in which nothing was stored."""
     first, moment = hour_of(since), now()
     starts = [first + number * HOUR for number in range(int((moment - first) / HOUR) + 1)]
     found = {start: HourFigures(start) for start in starts}
     tallies = Tally.objects.filter(hour__start__gte=first)
-    if backend is not None:
-        tallies = tallies.filter(backend=backend)
     groups = tallies.values("hour__start", "direction", "outcome").annotate(**SUMS).order_by()
     for row in groups:
         each = found.setdefault(row["hour__start"], HourFigures(row["hour__start"]))
@@ -231,11 +229,9 @@ class Failures:
     transmissions: int
 
 
-def failures(since: datetime.datetime, backend: str | None = None) -> list[Failures]:
+def failures(since: datetime.datetime) -> list[Failures]:
     """Return what failed since a moment, by backend and reason, the most first."""
     tallies = Tally.objects.filter(outcome=Outcome.FAILED, hour__start__gte=hour_of(since))
-    if backend is not None:
-        tallies = tallies.filter(backend=backend)
     groups = tallies.values("backend", "direction", "reason").order_by()
     found = groups.annotate(rows=Sum("transmissions")).order_by("-rows", "backend", "reason")
     return [Failures(row["backend"], row["direction"], row["reason"], row["rows"]) for row in found]

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from django.db.models.functions import Substr
 
 from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 from rapidsms_db_router.models.keys import among
-from rapidsms_db_router.operations.reasons import reason_of
-from rapidsms_db_router.operations.tallies.counting import READ
+from rapidsms_db_router.models.transmission import GIVEN_UP
+from rapidsms_db_router.operations.reasons import BEGINS, reason_of
 from rapidsms_db_router.operations.tallies.hours import first_id_since, hour_of
-from rapidsms_db_router.operations.words import STATES
 
 #: Primary keys that one statement looks through.
 WINDOW = 500_000
@@ -45,11 +43,11 @@ def ids_of(group: Group) -> list[int]:
         return []
     found: list[int] = []
     named = Q(connection__backend__name=group.backend, message__direction=group.direction)
-    rows = Transmission.objects.filter(STATES["failed"][1], named)
+    rows = Transmission.objects.filter(GIVEN_UP, named)
     newest = Transmission.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     for begin in range(first, newest + 1, WINDOW):
         some = rows.filter(pk__gte=begin, pk__lt=begin + WINDOW).order_by("pk")
-        begins = some.annotate(begins=Substr("error", 1, READ)).values_list("pk", "begins")
+        begins = some.annotate(begins=BEGINS).values_list("pk", "begins")
         found += [pk for pk, error in begins.iterator(5000) if reason_of(error) == group.reason]
     return found
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from django.db.models.functions import Substr
+
 from rapidsms_db_router.operations.models import LONGEST_REASON
 
 #: Addresses, quoted values, ids, and whatever has a digit in it.
@@ -13,6 +15,8 @@ VARYING = re.compile(
 #: A status of HTTP stays as it is, since it tells most.
 STATUS = re.compile(r"\b(?:HTTP\s+)?[45]\d\d\b")
 PLACEHOLDER = "…"
+#: As much of a stored error as a reason needs.
+BEGINS = Substr("error", 1, 200)
 #: Reasons of one hour and backend; whatever is beyond counts as :data:`OTHER`.
 MOST = 50
 OTHER = "other"

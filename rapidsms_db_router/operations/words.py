@@ -9,16 +9,17 @@ from django.utils.translation import gettext_lazy as _
 
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.models.transmission import GIVEN_UP, RETRYING
 
 #: By word: how it is shown, and which transmissions it names.
 STATES = {
     "waiting": (_("Waiting"), Q(status=Status.QUEUED)),
     "processing": (_("In flight"), Q(status=Status.PROCESSING)),
-    "retrying": (_("Retrying"), Q(status=Status.ERRORED, next_try__isnull=False)),
+    "retrying": (_("Retrying"), RETRYING),
     "sent": (_("Sent"), Q(status=Status.SENT)),
     "delivered": (_("Delivered"), Q(status=Status.DELIVERED)),
     "received": (_("Received"), Q(status=Status.RECEIVED)),
-    "failed": (_("Failed"), Q(status=Status.ERRORED, next_try=None)),
+    "failed": (_("Failed"), GIVEN_UP),
 }
 #: By word: the class that gives the label its colour.
 LABELS = {

@@ -7,19 +7,17 @@ from collections import Counter
 from dataclasses import dataclass
 
 from django.db.models import Count, Q
-from django.db.models.functions import Substr
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, Transmission
-from rapidsms_db_router.operations.reasons import reason_of
+from rapidsms_db_router.models.transmission import GIVEN_UP
+from rapidsms_db_router.operations.reasons import BEGINS, reason_of
 from rapidsms_db_router.operations.words import STATES
 
 #: What the bar shows, in this order.
 ORDER = ("delivered", "sent", "processing", "retrying", "waiting", "failed")
 #: The rate is that of the last minute.
 RECENT = datetime.timedelta(minutes=1)
-#: Of an error no more than this many characters is read.
-READ = 200
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ def progress(message: Message) -> Progress:
 
 def reasons(message: Message) -> list[tuple[str, int]]:
     """Return why transmissions of a message failed, the most frequent reason first."""
-    failed = Transmission.objects.filter(STATES["failed"][1], message=message).order_by()
-    begins = failed.annotate(begins=Substr("error", 1, READ)).values_list("begins")
+    failed = Transmission.objects.filter(GIVEN_UP, message=message).order_by()
+    begins = failed.annotate(begins=BEGINS).values_list("begins")
     found: Counter[str] = Counter()
     for begin, count in begins.annotate(number=Count("pk")):
         found[reason_of(begin)] += count

@@ -20,23 +20,20 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Substr
 
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.models.transmission import GIVEN_UP
 from rapidsms_db_router.operations import histograms
 from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Span, Tally
-from rapidsms_db_router.operations.reasons import MOST, OTHER, reason_of
+from rapidsms_db_router.operations.reasons import BEGINS, MOST, OTHER, reason_of
 from rapidsms_db_router.operations.tallies.hours import end_of
-
-#: Of an error no more than this many characters is read.
-READ = 200
 
 OUTCOME = Case(
     When(status=Status.DELIVERED, then=Value(Outcome.DELIVERED)),
     When(status=Status.SENT, then=Value(Outcome.SENT)),
     When(status=Status.RECEIVED, then=Value(Outcome.RECEIVED)),
-    When(status=Status.ERRORED, next_try=None, then=Value(Outcome.FAILED)),
+    When(GIVEN_UP, then=Value(Outcome.FAILED)),
     default=Value(Outcome.WAITING),
 )
 #: From when on a transmission may be sent.
@@ -86,12 +83,11 @@ def rows_of(hour: Hour) -> QuerySet[Transmission]:
 
 def _groups(hour: Hour) -> Iterator[dict[str, Any]]:
     outbound = Q(message__direction=Direction.OUTGOING)
-    failed = Q(status=Status.ERRORED, next_try=None)
     grouped = rows_of(hour).annotate(
         backend=F("connection__backend__name"),
         way=F("message__direction"),
         outcome=OUTCOME,
-        begins=Case(When(failed, then=Substr("error", 1, READ)), default=Value("")),
+        begins=Case(When(GIVEN_UP, then=BEGINS), default=Value("")),
         **{_name(span): _bucket(outbound, *SPANS[span]) for span in Span},
     )
     names = ("backend", "way", "outcome", "begins", *map(_name, Span))
