@@ -60,7 +60,7 @@ def call_size(backend_name: str | None = None) -> int:
     size = int(backend_option(backend_name, "router.db.batch_size", size))
     most = getattr(engine_class(backend_name), "max_recipients", None)
     if callable(most):
-        most = most(dict(installed_backends())[backend_name])
+        most = most(_options(backend_name))
     return size if most is None else min(size, int(most))
 
 
@@ -214,6 +214,11 @@ def installed_backends() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def backend_option(backend_name: str | None, key: str, default: Any) -> Any:
     """Return one option of one backend, or ``default`` if the backend does not set it."""
+    return _options(backend_name).get(key, default)
+
+
+def _options(backend_name: str | None) -> dict[str, Any]:
+    """Return the options of one backend, with keys in lower case; none if it is not installed."""
     options = getattr(settings, "INSTALLED_BACKENDS", {}).get(backend_name) or {}
     # of several spellings the last one counts, as for RapidSMS
-    return {str(name).lower(): value for name, value in options.items()}.get(key, default)
+    return {str(name).lower(): value for name, value in options.items()}
