@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 #: The upper bounds of the buckets, in seconds; the last bucket has none.
@@ -12,11 +11,6 @@ BOUNDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
 def empty() -> list[int]:
     """Return a histogram of nothing."""
     return [0] * (len(BOUNDS) + 1)
-
-
-def bucket(seconds: float) -> int:
-    """Return the place of the bucket that a duration belongs to."""
-    return bisect_left(BOUNDS, seconds)
 
 
 def add(histograms: Iterable[Sequence[int]]) -> list[int]:
