@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
-from django.db.models.signals import post_save
+from django.db.models.signals import class_prepared, post_save
+
+from rapidsms_db_router import reverse_names
+
+# here, since apps are imported before any model is
+class_prepared.connect(reverse_names.rename)
 
 
 class RapidsmsDbRouterConfig(AppConfig):

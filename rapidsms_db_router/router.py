@@ -23,7 +23,7 @@ from rapidsms_db_router.errors import BackendNotConfigured
 from rapidsms_db_router.inbound.arrival import arrive
 from rapidsms_db_router.inbound.processing import Processing
 from rapidsms_db_router.limits import loops
-from rapidsms_db_router.models import Message
+from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import TransmissionQuerySet
 from rapidsms_db_router.outbound import discarding
@@ -220,8 +220,8 @@ class DatabaseRouter(LazyRouter):
                 batches.cut(stored.message)
         msg.database_message = stored.message
         if isinstance(msg.connections, Iterator):
-            stored_connections = Connection.objects.using(alias())
-            msg.connections = stored_connections.filter(transmissions__message=stored.message)
+            ids = Transmission.objects.filter(message=stored.message).values("connection")
+            msg.connections = Connection.objects.using(alias()).filter(pk__in=ids)
         if not looping:
             outbox.add(stored.message, stored.batch, stored.recipients)
         if of_replies is None:

@@ -18,10 +18,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 from rapidsms.apps.base import AppBase
 
+from rapidsms_db_router import reverse_names
 from rapidsms_db_router.checks.settings import ID
 from rapidsms_db_router.db.connection import alias
 
 ROUTER = "rapidsms_db_router.DatabaseRouter"
+OLD_ROUTER = "rapidsms.router.db.DatabaseRouter"
 #: Packages that keep each tenant in a schema of its own.
 TENANT_PACKAGES = {"django_tenants", "tenant_schemas"}
 #: Days in which clocks are changed if they ever are.
@@ -32,31 +34,32 @@ YEAR = 400
 def check_surroundings(**_: Any) -> list[CheckMessage]:
     """Check what else is installed.
 
-    E020
-        ``rapidsms.router.db`` is installed as well.
     W020
-        ``RAPIDSMS_ROUTER`` names another router.
+        ``RAPIDSMS_ROUTER`` names another router. It may be that of ``rapidsms.router.db`` as long
+        as this is installed, too.
     W021
         The ``app`` module of an installed app cannot be imported.
+    W022
+        ``rapidsms.router.db`` is installed as well, and has the name ``Connection.transmissions``.
     """
     found: list[CheckMessage] = []
-    if apps.is_installed("rapidsms.router.db"):
-        found.append(
-            Error(
-                "Both rapidsms.router.db and rapidsms_db_router are installed; both want"
-                " Connection.transmissions.",
-                hint="Remove 'rapidsms.router.db' from INSTALLED_APPS: rapidsms_db_router takes"
-                " its place.",
-                id=ID + "E020",
-            )
-        )
     router = getattr(settings, "RAPIDSMS_ROUTER", None)
-    if not _is_ours(router):
+    moving_in = apps.is_installed(reverse_names.OLD_APP)
+    if not _is_ours(router) and not (moving_in and router == OLD_ROUTER):
         found.append(
             Warning(
                 f"RAPIDSMS_ROUTER is {router!r}: messages do not go through rapidsms_db_router.",
                 hint=f"Set RAPIDSMS_ROUTER = {ROUTER!r}, or to a subclass of it.",
                 id=ID + "W020",
+            )
+        )
+    elif moving_in and _is_ours(router) and reverse_names.yields() == reverse_names.OURS:
+        found.append(
+            Warning(
+                f"Connection.transmissions are those of {reverse_names.OLD_APP}, and messages go"
+                " through rapidsms_db_router.",
+                hint=f"Remove {reverse_names.OLD_APP!r} from INSTALLED_APPS.",
+                id=ID + "W022",
             )
         )
     return [*found, *_check_apps()]

@@ -15,9 +15,8 @@ from rapidsms.messages.outgoing import OutgoingMessage
 from rapidsms.models import Connection
 
 from rapidsms_db_router.choices import Direction
-from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.text import shown
-from rapidsms_db_router.models import Message
+from rapidsms_db_router.models import Message, Transmission
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +42,10 @@ def connections_of(message: Message) -> list[Connection]:
     """Return the connections of a message, in the order of its transmissions."""
     if "transmissions" in getattr(message, "_prefetched_objects_cache", {}):
         return [row.connection for row in message.transmissions.all()]
-    connections = Connection.objects.using(alias()).filter(transmissions__message=message)
-    connections = connections.select_related("backend", "contact")
-    return list(connections.order_by("transmissions__pk"))
+    rows = Transmission.objects.filter(message=message).order_by("pk")
+    return [
+        row.connection for row in rows.select_related("connection__backend", "connection__contact")
+    ]
 
 
 def class_of(message: Message) -> type[MessageBase]:

@@ -16,7 +16,17 @@ FOLDER = Path(rapidsms_db_router.__file__).parent
 #: From the bottom up. A module imports what stands in a lower layer, or in its own folder.
 LAYERS = (
     {"locale"},
-    {"backoff", "brokers", "choices", "conf", "db", "errors", "identities", "signals"},
+    {
+        "backoff",
+        "brokers",
+        "choices",
+        "conf",
+        "db",
+        "errors",
+        "identities",
+        "reverse_names",
+        "signals",
+    },
     {"masking", "models"},
     {"worker"},
     {"engine"},
