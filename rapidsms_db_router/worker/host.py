@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 #: Steps begin at least this far apart, in seconds: a step writes down all that has ended since.
 PACE = 0.02
 #: The same while recipients wait for a call to end.
-PRESSED_PACE, LONGEST_PACE = 0.005, 0.05
+PRESSED_PACE = 0.003
 #: The longest pause after a step that the database has refused, in seconds.
 LONGEST_PAUSE = 2.0
 #: A sender with nothing to do gives up its connection after this many seconds.
@@ -79,13 +79,12 @@ class Host:
         self._thread.join()
 
     def _run(self) -> None:
-        last, took, pause, refused, pressed = float("-inf"), 0.0, 0.0, 0, False
+        last, pause, refused, pressed = float("-inf"), 0.0, 0, False
         while True:
             happened = self.sender.wait(min(pause, IDLE))
             if not happened and pause > IDLE and self.sender.is_done:
                 connections.close_all()
-            # a step that takes long, as on a busy machine, is followed by a pause as long
-            pace = max(PRESSED_PACE if pressed else PACE, took)
+            pace = PRESSED_PACE if pressed else PACE
             time.sleep(max(last + pace - time.monotonic(), 0.0))
             last = time.monotonic()
             try:
@@ -101,7 +100,6 @@ class Host:
                 time.sleep(min(PACE * 2**refused, LONGEST_PAUSE))
             finally:
                 give_back()
-            took = min(time.monotonic() - last, LONGEST_PACE)
         connections.close_all()
 
     def _log(self, exc: Exception) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -29,6 +32,8 @@ PATIENCE_OPTIONS = {
 }
 #: Options of a publisher; without them what is written to a dead connection counts as published.
 PUBLISHER_OPTIONS = {"amqp": {"confirm_publish": True}}
+#: The most threads that are kept for the next caller.
+MOST_IDLE = 8
 
 Returned = TypeVar("Returned")
 
@@ -96,7 +101,7 @@ def driver(connection: Connection) -> str:
 
 
 def within(seconds: float, work: Callable[[], Returned]) -> Returned:
-    """Do some work in a thread of its own, and return what it returns.
+    """Do some work in another thread, and return what it returns.
 
     :param seconds: how long to wait. Then the thread is left behind; it ends with its work.
     :raises kombu.exceptions.OperationalError: if the work was not done in time.
@@ -109,13 +114,42 @@ def within(seconds: float, work: Callable[[], Returned]) -> Returned:
         except BaseException as exc:
             done.set_exception(exc)
 
-    threading.Thread(target=run, name="rapidsms_db_router-publisher", daemon=True).start()
+    _helper().jobs.put(run)
     try:
         return done.result(seconds)
     except Late:
         if done.done():  # just now, or this is what the work raised
             return done.result()
         raise OperationalError(f"No answer within {seconds} seconds.") from None
+
+
+class _Helper(threading.Thread):
+    """Works for one caller at a time; to start a thread takes longer than to publish a task."""
+
+    def __init__(self) -> None:
+        super().__init__(name="rapidsms_db_router-publisher", daemon=True)
+        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            self.jobs.get()()
+            if len(_idle) >= MOST_IDLE:
+                break
+            _idle.append(self)
+
+
+#: Helpers that wait for work.
+_idle: list[_Helper] = []
+# a forked child has none of its parent's threads
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _helper() -> _Helper:
+    with suppress(IndexError):  # there is none, or another thread was faster
+        return _idle.pop()
+    helper = _Helper()
+    helper.start()
+    return helper
 
 
 #: By app: where its broker is, and what publishes to it.
