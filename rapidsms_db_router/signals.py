@@ -26,6 +26,11 @@ a time. All others run in the thread that has made the change.
     the same worker waits for its receivers.
     ``sender``: :class:`~rapidsms_db_router.models.RecoverySchedule`.
 
+``rows_imported``
+    ``manage.py import_router_db`` has stored or changed rows that are older than those of this app.
+    ``sender``: :class:`~rapidsms_db_router.models.Transmission`; ``last_id``: the primary key of
+    the last transmission among them.
+
 One signal goes the other way: code that hears from a gateway sends it, and the router follows.
 
 ``delivery_report``
@@ -46,6 +51,7 @@ __all__ = (
     "delivery_report",
     "message_processed",
     "recovery_turn",
+    "rows_imported",
     "transmissions_delivered",
     "transmissions_errored",
     "transmissions_sent",
@@ -58,6 +64,7 @@ transmissions_sent = Signal()
 transmissions_errored = Signal()
 transmissions_delivered = Signal()
 recovery_turn = Signal()
+rows_imported = Signal()
 delivery_report = Signal()
 
 

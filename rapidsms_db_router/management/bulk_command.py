@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Exists, OuterRef, QuerySet
-from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
 from rapidsms_db_router import bulk_actions
-from rapidsms_db_router.management import names
+from rapidsms_db_router.management import dates, names
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 
 #: The largest primary key that every database takes.
@@ -87,7 +83,8 @@ class BulkCommand(BaseCommand):
             ids = [_key(value) for value in _several(given["message"])]
             rows = rows.filter(**{"message__in" if of_transmission else "pk__in": ids})
         since, until = (
-            _date(name, given[name]) if name in given else None for name in ("since", "until")
+            dates.of_option(name, given[name]) if name in given else None
+            for name in ("since", "until")
         )
         if since and until and since >= until:
             raise CommandError(f"--since {given['since']} is not before --until {given['until']}.")
@@ -127,25 +124,3 @@ def _text(option: str, value: Any) -> str:
         if said and "\0" not in said:
             return said
     raise CommandError(f"{option} {value!r} is no text that an error could contain.")
-
-
-def _date(name: str, value: Any) -> datetime.datetime:
-    try:
-        moment = value if isinstance(value, datetime.datetime) else _parsed(str(value))
-        aware = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
-        # to UTC, as databases want it: a date may be too early or too late for that
-        aware = aware.astimezone(datetime.timezone.utc)
-        return aware if settings.USE_TZ else timezone.make_naive(aware)
-    except (ValueError, OverflowError):
-        raise CommandError(
-            f"--{name} {value!r} is no date; give one such as 2026-07-31 or 2026-07-31T18:00."
-        ) from None
-
-
-def _parsed(said: str) -> datetime.datetime:
-    moment = parse_datetime(said)
-    if moment is None and (day := parse_date(said)) is not None:
-        moment = datetime.datetime(day.year, day.month, day.day)
-    if moment is None:
-        raise ValueError
-    return moment

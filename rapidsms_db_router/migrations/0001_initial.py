@@ -8,6 +8,7 @@ from django.db import migrations, models
 
 import rapidsms_db_router.db.clock
 import rapidsms_db_router.models.indexes
+from rapidsms_db_router.moving_in import keys
 
 
 def leave_room_in_pages(apps: Any, schema_editor: Any) -> None:
@@ -22,6 +23,11 @@ def leave_room_in_pages(apps: Any, schema_editor: Any) -> None:
         schema_editor.execute(
             f"ALTER TABLE {schema_editor.quote_name(table)} SET (fillfactor = 50)"
         )
+
+
+def begin_above_old_rows(apps: Any, schema_editor: Any) -> None:
+    """Have primary keys begin above those of ``rapidsms.router.db``, whose rows may come over."""
+    keys.begin_above(schema_editor.connection)
 
 
 class Migration(migrations.Migration):
@@ -486,6 +492,9 @@ class Migration(migrations.Migration):
                     )
                 ],
             },
+        ),
+        migrations.RunPython(
+            begin_above_old_rows, migrations.RunPython.noop, hints={"model_name": "transmission"}
         ),
         migrations.RunPython(
             leave_room_in_pages, migrations.RunPython.noop, hints={"model_name": "transmission"}

@@ -8,7 +8,10 @@ from rapidsms_db_router import signals
 
 
 class OperationsConfig(AppConfig):
-    """Fills the tallies, and tells of incidents, at each turn of recovery."""
+    """Fills the tallies, and tells of incidents, at each turn of recovery.
+
+    Tallies of hours to which old rows have come over are filled anew.
+    """
 
     name = "rapidsms_db_router.operations"
     label = "rapidsms_db_router_operations"
@@ -17,7 +20,8 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         from rapidsms_db_router.operations import alerts, checks  # noqa: F401
-        from rapidsms_db_router.operations.tallies import filling
+        from rapidsms_db_router.operations.tallies import filling, hours
 
         signals.recovery_turn.connect(alerts.at_recovery)
         signals.recovery_turn.connect(filling.at_recovery)
+        signals.rows_imported.connect(hours.at_import)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from django.db.models import Max
 from django.utils import timezone
@@ -77,7 +78,21 @@ def discover_older() -> Hour | None:
     if first_id is None or first_id >= oldest.first_id:
         return None
     hour, _ = Hour.objects.get_or_create(start=start, defaults={"first_id": first_id})
+    if date != older.values_list("date", flat=True).first():
+        hour.delete()  # rows are being imported: hours before the next one would be left out
+        return None
     return hour
+
+
+def at_import(*, last_id: int, **_: Any) -> None:
+    """Forget the hours to which old rows have come over; a receiver of ``rows_imported``.
+
+    They are found again, one by one. What the old router has stored after this app had begun counts
+    in the last hour before.
+
+    :param last_id: the primary key of the last of the old rows.
+    """
+    Hour.objects.filter(first_id__lte=last_id).delete()
 
 
 def end_of(hour: Hour) -> int | None:
