@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router.db.connection import table
+from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.models.status import NO_RECIPIENTS
 from rapidsms_db_router.moving_in.dialects import Dialect
 from rapidsms_db_router.storage.messages import LONGEST_EXTERNAL_ID
@@ -36,11 +38,30 @@ LETTER = (
 ERRORED = f"o.status NOT IN ({UNFINISHED}, {FINISHED})"
 
 
-def dates(words: Dialect) -> dict[str, str]:
+def dates(words: Dialect, *names: str) -> dict[str, str]:
+    """Return the dates of a row ``o`` by these columns: NULL for what is no date."""
+    return {name: words.date(f"o.{name}") for name in names}
+
+
+def _all_dates(words: Dialect) -> dict[str, str]:
     """Return the dates of a row ``o``; its first one is never NULL."""
-    found = {name: words.date(f"o.{name}") for name in ("updated", "sent", "delivered")}
-    known = ", ".join((words.date("o.date"), *found.values()))
-    return {"date": f"COALESCE({known}, %(moment)s)", **found}
+    found = dates(words, "date", "updated", "sent", "delivered")
+    return {**found, "date": f"COALESCE({', '.join(found.values())}, %(moment)s)"}
+
+
+def status_of_message(direction: str) -> str:
+    """Return the status of a message whose transmissions ``c`` has counted.
+
+    :param direction: the column of its direction.
+    """
+    inbound = f"{direction} = '{Direction.INCOMING}'"
+    return (
+        f"CASE WHEN c.errored > 0 OR c.total IS NULL AND NOT ({inbound})"
+        f" THEN '{Status.ERRORED}'"
+        f" WHEN c.unfinished > 0 THEN '{Status.QUEUED}'"
+        f" WHEN {inbound} THEN '{Status.RECEIVED}'"
+        f" WHEN c.sent > 0 THEN '{Status.SENT}' ELSE '{Status.DELIVERED}' END"
+    )
 
 
 def of_transmission(words: Dialect) -> dict[str, str]:
@@ -50,7 +71,7 @@ def of_transmission(words: Dialect) -> dict[str, str]:
         "message_id": "o.message_id",
         "connection_id": "o.connection_id",
         "status": LETTER,
-        **dates(words),
+        **_all_dates(words),
         "error": f"CASE WHEN {ERRORED} THEN '{FAILED_BEFORE}' ELSE '' END",
         "attempts": f"CASE WHEN o.status = '{Status.QUEUED}' THEN 0 ELSE 1 END",
     }
@@ -62,7 +83,7 @@ def of_message(words: Dialect, segments: Mapping[int, Sequence[int]]) -> dict[st
     :param segments: primary keys by number of segments; all others have one.
     """
     inbound = f"o.direction = '{Direction.INCOMING}'"
-    dated = dates(words)
+    dated = _all_dates(words)
     errors = words.concat("c.errored", "' of '", "c.total", "' transmissions errored'")
     counted = " ".join(
         f"WHEN o.id IN ({', '.join(map(str, ids))}) THEN {number}"
@@ -72,11 +93,7 @@ def of_message(words: Dialect, segments: Mapping[int, Sequence[int]]) -> dict[st
         "id": "o.id",
         "direction": f"CASE WHEN {inbound} THEN '{Direction.INCOMING}'"
         f" ELSE '{Direction.OUTGOING}' END",
-        "status": f"CASE WHEN c.errored > 0 OR c.total IS NULL AND NOT {inbound}"
-        f" THEN '{Status.ERRORED}'"
-        f" WHEN c.unfinished > 0 THEN '{Status.QUEUED}'"
-        f" WHEN {inbound} THEN '{Status.RECEIVED}'"
-        f" WHEN c.sent > 0 THEN '{Status.SENT}' ELSE '{Status.DELIVERED}' END",
+        "status": status_of_message("o.direction"),
         **dated,
         # the old router forgot it where two batches of a message ended together
         "sent": f"COALESCE({dated['sent']}, c.last_sent)",
@@ -93,16 +110,18 @@ def of_message(words: Dialect, segments: Mapping[int, Sequence[int]]) -> dict[st
     }
 
 
-def counts(words: Dialect, among: str) -> str:
+def counts(words: Dialect, among: str, model: type[Transmission] | None = None) -> str:
     """Return the query that counts the transmissions of old messages.
 
     :param among: a condition of the messages' keys, ``o.message_id``.
+    :param model: counts those that have come here.
     """
+    source = "db_transmission" if model is None else table(model)
     return (
         "SELECT o.message_id, COUNT(*) AS total,"
         f" SUM(CASE WHEN {ERRORED} THEN 1 ELSE 0 END) AS errored,"
         f" SUM(CASE WHEN o.status IN ({UNFINISHED}) THEN 1 ELSE 0 END) AS unfinished,"
         f" SUM(CASE WHEN o.status = '{Status.SENT}' THEN 1 ELSE 0 END) AS sent,"
         f" MAX({words.date('o.sent')}) AS last_sent"
-        f" FROM db_transmission o WHERE {among} GROUP BY o.message_id"
+        f" FROM {source} o WHERE {among} GROUP BY o.message_id"
     )

@@ -19,7 +19,7 @@ from rapidsms_db_router.models.message import dedup_key
 from rapidsms_db_router.moving_in import comparing, keys, tables
 from rapidsms_db_router.moving_in.copying import copy
 from rapidsms_db_router.moving_in.dialects import dialect
-from rapidsms_db_router.moving_in.following import follow_answers, follow_transmissions
+from rapidsms_db_router.moving_in.following import follow_messages, follow_transmissions
 from rapidsms_db_router.storage.messages import DEDUP_WINDOW
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ def move(last: dict[str, int], tell: Callable[[int], None]) -> Moved:
                 _move(old, span, moved)
                 tell(span.rows)
                 time.sleep(dialect().pause * (time.monotonic() - begun))
+        for span in tables.spans("db_message", dialect().compared, last["db_message"]):
+            moved.followed += follow_messages(span)
         _note_dedup_keys(last["db_message"])
     finally:
         if moved.followed or any(moved.copied.values()):
@@ -93,8 +95,6 @@ def _move(old: str, span: tables.Span, moved: Moved) -> None:
         moved.copied[old] = moved.copied.get(old, 0) + now_known - known
     if known and old == "db_transmission":
         moved.followed += follow_transmissions(span)
-    elif old == "db_message":
-        moved.followed += follow_answers(span)
 
 
 def _note_dedup_keys(last: int) -> None:

@@ -72,9 +72,11 @@ def page(wanted: Wanted, before: int | None = None, rows: int = ROWS) -> Page:
         before = (newest or 0) + 1
     lowest = before - WINDOW
     several = _cut(found.filter(wanted.condition(), pk__lt=before, pk__gte=lowest), rows)
-    if several.before is None and lowest > 0:
-        return Page(several.rows, lowest, stopped=True)
-    return several
+    if several.before is not None:
+        return several
+    # behind a gap of keys, as between old messages that were imported and newer ones
+    older = Transmission.objects.filter(pk__lt=lowest).aggregate(newest=Max("pk"))["newest"]
+    return several if older is None else Page(several.rows, older + 1, stopped=True)
 
 
 def searched(term: str) -> list[int]:
@@ -91,8 +93,8 @@ def searched(term: str) -> list[int]:
     )
     if with_id:
         return with_id
-    newest = Message.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    texts = Message.objects.filter(pk__gt=newest - TEXTS, text__icontains=term)
+    newest = Message.objects.order_by("-pk").values_list("pk", flat=True)
+    texts = Message.objects.filter(pk__gt=newest[TEXTS:].first() or 0, text__icontains=term)
     messages = list(texts.values_list("pk", flat=True)[:MOST_FOUND])
     of_texts = Transmission.objects.filter(message__in=messages)
     return list(of_texts.values_list("pk", flat=True)[:MOST_FOUND])
