@@ -1,4 +1,4 @@
-"""Actions on any number of rows: sending again, processing again, cancelling.
+"""Actions on any number of rows: sending again, processing again, cancelling, moving.
 
 The rows are chosen first and written down, in chunks; what an operator is told is what is done.
 Whoever does a chunk deletes it in the same transaction. So two workers never do the same chunk, and
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from rapidsms_db_router.inbound import again as inbound_again
 from rapidsms_db_router.models import BulkAction, BulkActionChunk, Message, Transmission
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.transmission import PENDING
-from rapidsms_db_router.outbound import again, discarding, outbox
+from rapidsms_db_router.outbound import again, discarding, moving, outbox
 from rapidsms_db_router.publishing import doorbells
 
 logger = logging.getLogger(__name__)
@@ -38,24 +38,40 @@ CHUNK = 500
 SLICE = 3.0
 #: Rows that were chosen, and not confirmed for so long, are forgotten.
 LONGEST_PREPARED = timedelta(days=1)
+#: The width of the column.
+LONGEST_REASON = 200
 
 #: How many were moved, and what follows the commit.
 Done = tuple[int, Callable[[], None]]
 
 
-def prepare(kind: str, rows: QuerySet[Any], requested_by: str = "") -> BulkAction:
+def prepare(
+    kind: str,
+    rows: QuerySet[Any],
+    requested_by: str = "",
+    *,
+    reason: str = "",
+    send_at: datetime | None = None,
+) -> BulkAction:
     """Choose the rows of a bulk action; nothing is changed yet.
 
     What arrives, or errs, later is not among them.
 
     :param kind: a :class:`BulkAction.Kind`.
-    :param rows: among which to choose: transmissions for ``resend``, else messages. Those that the
-        action cannot change are left out.
+    :param rows: among which to choose: transmissions, messages or batches, as its kind says. Those
+        that the action cannot change are left out.
     :param requested_by: who asks for it.
+    :param reason: why, as it is shown.
+    :param send_at: from when on they are to be sent, for ``move``.
     :returns: the bulk action, with its ``total``.
+    :raises ValueError: if ``move`` has no date, or another kind has one.
     """
+    if (kind == Kind.MOVE) != (send_at is not None):
+        raise ValueError(f"send_at is {send_at!r}; it is a date for 'move', and None for {kind!r}.")
     with transaction.atomic(using=alias()):
-        action = BulkAction.objects.create(kind=kind, requested_by=requested_by)
+        action = BulkAction.objects.create(
+            kind=kind, requested_by=requested_by, reason=reason[:LONGEST_REASON], send_at=send_at
+        )
         old = BulkAction.objects.filter(state=State.PREPARED)
         old.filter(created__lt=now() - LONGEST_PREPARED).delete()
         chunks = _divide(KINDS[Kind(action.kind)].keys(chosen(kind, rows)))
@@ -70,8 +86,13 @@ def prepare(kind: str, rows: QuerySet[Any], requested_by: str = "") -> BulkActio
 
 
 def chosen(kind: str, rows: QuerySet[Any]) -> QuerySet[Any]:
-    """Return what a bulk action would change: transmissions, or inbound messages."""
+    """Return what a bulk action would change: transmissions, inbound messages, or batches."""
     return KINDS[Kind(kind)].choose(rows)
+
+
+def permission_for(kind: str) -> str:
+    """Return the permission that a user needs for a bulk action."""
+    return f"rapidsms_db_router.{KINDS[Kind(kind)].permission}"
 
 
 def describe(kind: str, count: int, *, done: bool = False) -> str:
@@ -160,7 +181,7 @@ def _do_chunk(action_id: int) -> bool:
         action = running.get()
         chunks = BulkActionChunk.objects.filter(action=action_id).order_by("pk")
         if (chunk := chunks.first()) is not None:
-            changed, follow = KINDS[Kind(action.kind)].move(chunk.ids, action.handled)
+            changed, follow = KINDS[Kind(action.kind)].move(chunk.ids, action)
             chunk.delete()
             running.update(handled=F("handled") + chunk.size, changed=F("changed") + changed)
         more = chunks.exists()
@@ -193,8 +214,10 @@ class _Kind(NamedTuple):
     choose: Callable[[QuerySet[Any]], QuerySet[Any]]
     #: Yields the keys of that, in order, each with how many rows it stands for.
     keys: Callable[[QuerySet[Any]], Iterable[tuple[int, int]]]
-    #: Does a chunk, given its keys and how many rows were before it.
-    move: Callable[[list[int], int], Done]
+    #: Does a chunk, given its keys, of a bulk action.
+    move: Callable[[list[int], BulkAction], Done]
+    #: The permission that it needs.
+    permission: str
     #: What the rows are, what will be done with them, and what is then said of them.
     words: tuple[str, str, str]
 
@@ -222,18 +245,43 @@ def _messages_of(rows: QuerySet[Any]) -> Iterable[tuple[int, int]]:
     return counted
 
 
-def _resend(ids: list[int], place: int) -> Done:
-    count, messages = again.resend(Transmission.objects.filter(among(ids)), place)
+def _unclaimed(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows.filter(claim_token=None)
+
+
+def _batches(rows: QuerySet[Any]) -> Iterable[tuple[int, int]]:
+    columns = "pk", "transmission_ids", "claim_token"
+    for pk, ids, token in rows.order_by("pk").values_list(*columns).iterator(1000):
+        if token is None:
+            yield pk, len(ids)
+        else:  # some of it has been sent
+            yield pk, Transmission.objects.filter(PENDING, among(ids)).count()
+
+
+def _resend(ids: list[int], action: BulkAction) -> Done:
+    count, messages = again.resend(Transmission.objects.filter(among(ids)), action.handled)
     return count, partial(outbox.send, messages)
 
 
-def _reprocess(ids: list[int], place: int) -> Done:
+def _reprocess(ids: list[int], action: BulkAction) -> Done:
     moved = inbound_again.reprocess(Message.objects.filter(among(ids)))
     return len(moved), partial(doorbells.publish_all_inbound, moved)
 
 
-def _cancel(ids: list[int], place: int) -> Done:
+def _cancel(ids: list[int], action: BulkAction) -> Done:
     return discarding.cancel(Message.objects.filter(among(ids))), lambda: None
+
+
+def _discard(ids: list[int], action: BulkAction) -> Done:
+    error = discarding.CANCELLED
+    if action.reason:
+        error = f"{error}: {action.reason}"
+    return discarding.discard_batches(ids, error), lambda: None
+
+
+def _move(ids: list[int], action: BulkAction) -> Done:
+    count, messages = moving.move(ids, action.send_at or now())
+    return count, partial(outbox.send, messages)
 
 
 KINDS = {
@@ -241,18 +289,42 @@ KINDS = {
         _errored_transmissions,
         _each,
         _resend,
+        "resend_message",
         ("errored transmissions", "will be sent again", "will be sent again"),
     ),
     Kind.REPROCESS: _Kind(
         _errored_messages,
         _each,
         _reprocess,
+        "reprocess_message",
         ("errored inbound messages", "will be processed again", "will be processed again"),
     ),
     Kind.CANCEL: _Kind(
         _pending_transmissions,
         _messages_of,
         _cancel,
+        "cancel_message",
         ("transmissions", "will be cancelled", "were cancelled"),
+    ),
+    Kind.DISCARD: _Kind(
+        lambda rows: rows,
+        _batches,
+        _discard,
+        "cancel_message",
+        ("transmissions that wait", "will be given up", "were given up"),
+    ),
+    Kind.SEND_NOW: _Kind(
+        _unclaimed,
+        _batches,
+        _move,
+        "pause_message",
+        ("transmissions that wait", "will be sent now", "will be sent now"),
+    ),
+    Kind.MOVE: _Kind(
+        _unclaimed,
+        _batches,
+        _move,
+        "pause_message",
+        ("transmissions that wait", "will be sent at another date", "will be sent at another date"),
     ),
 }

@@ -41,4 +41,4 @@ class BulkActionAdmin(ReadOnlyAdmin):
 def _kinds_of(request: HttpRequest) -> list[str]:
     """Return the kinds that the user may ask for."""
     may = request.user.has_perm
-    return [kind for kind in BulkAction.Kind if may(f"rapidsms_db_router.{kind}_message")]
+    return [kind for kind in BulkAction.Kind if may(bulk_actions.permission_for(kind))]

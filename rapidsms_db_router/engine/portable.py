@@ -168,23 +168,25 @@ class Portable:
             claimed: list[Batch] = []
             first = "ready_at" if trial else "position"
             for batch in _locked(free.order_by(first, "pk"), most):
-                row = Batch.objects.filter(pk=batch.pk, claim_token=None)
+                row = Batch.objects.filter(pk=batch.pk, claim_token=None, paused=False)
                 if row.update(claim_token=token, recover_at=lease()):
                     batch.claim_token = token
                     claimed.append(batch)
         return claimed
 
-    def hold(self, batches: Mapping[int, uuid.UUID]) -> set[int]:
+    def hold(self, batches: Mapping[int, uuid.UUID]) -> dict[int, bool]:
         """Lock claimed batches until the transaction ends.
 
         :param batches: claim tokens by primary key.
-        :returns: those whose claim still counts: recovery may have ended it.
+        :returns: those whose claim still counts, for recovery may have ended it, each with whether
+            it is paused.
         """
         rows = Batch.objects.filter(pk__in=batches, claim_token__in=set(batches.values()))
         # by a write, which also renews the lease
-        if rows.update(recover_at=lease()) == len(batches):
-            return set(batches)
-        return set(rows.values_list("pk", flat=True))
+        if rows.filter(paused=False).update(recover_at=lease()) == len(batches):
+            return dict.fromkeys(batches, False)
+        rows.filter(paused=True).update(recover_at=lease())
+        return dict(rows.values_list("pk", "paused"))
 
     def renew(self, batches: Mapping[int, uuid.UUID]) -> None:
         """Renew the leases of claimed batches: one statement for all of them."""
@@ -287,7 +289,7 @@ def _locked(free: models.QuerySet[Batch], most: int) -> list[Batch]:
         if not ids:
             break
         tried += ids
-        rows = Batch.objects.filter(pk__in=ids, claim_token=None)
+        rows = Batch.objects.filter(pk__in=ids, claim_token=None, paused=False)
         locked += rows.order_by("position", "pk").select_for_update(skip_locked=True)
     return locked
 

@@ -154,7 +154,7 @@ class PostgreSQL(Portable):
             # not of an unclaimed one: the planner would walk along the index of all those
             f" WHERE id = ANY(ARRAY(SELECT id FROM {table(Batch)}"
             "  WHERE backend_id = %(backend_id)s AND claim_token IS NULL"
-            f"  AND ready_at <= %(moment)s{among}"
+            f"  AND ready_at <= %(moment)s AND NOT paused{among}"
             f"  ORDER BY {'ready_at' if trial else 'position'}, id"
             "  LIMIT %(most)s FOR UPDATE SKIP LOCKED))"
             " RETURNING position, id, message_id, transmission_ids, whole, errored",
@@ -179,15 +179,15 @@ class PostgreSQL(Portable):
             for position, pk, message_id, ids, whole, errored in sorted(claimed)
         ]
 
-    def hold(self, batches: Mapping[int, uuid.UUID]) -> set[int]:
+    def hold(self, batches: Mapping[int, uuid.UUID]) -> dict[int, bool]:
         """See :meth:`.Portable.hold`; a lock without a write."""
         held = rows_of(
-            f"SELECT id FROM {table(Batch)} WHERE id = ANY(%(ids)s::bigint[])"
+            f"SELECT id, paused FROM {table(Batch)} WHERE id = ANY(%(ids)s::bigint[])"
             " AND claim_token = ANY(%(tokens)s::uuid[]) ORDER BY id FOR NO KEY UPDATE",
             ids=list(batches),
             tokens=list(set(batches.values())),
         )
-        return {pk for (pk,) in held}
+        return dict(held)
 
     def recipients(self, ids: Sequence[int], backend_id: int) -> list[Recipient]:
         """See :meth:`.Portable.recipients`."""

@@ -54,6 +54,9 @@ class Migration(migrations.Migration):
                             ("resend", "Resend"),
                             ("reprocess", "Reprocess"),
                             ("cancel", "Cancel"),
+                            ("discard", "Discard"),
+                            ("send_now", "Send Now"),
+                            ("move", "Move"),
                         ],
                         max_length=9,
                     ),
@@ -72,6 +75,8 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("requested_by", models.CharField(blank=True, max_length=150)),
+                ("reason", models.CharField(blank=True, max_length=200)),
+                ("send_at", models.DateTimeField(null=True)),
                 ("created", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
                 ("updated", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
                 ("finished", models.DateTimeField(null=True)),
@@ -256,6 +261,7 @@ class Migration(migrations.Migration):
                 ("context", models.JSONField(blank=True, null=True)),
                 ("not_before", models.DateTimeField(blank=True, null=True)),
                 ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("message_class", models.CharField(blank=True, max_length=255)),
                 ("error", models.TextField(blank=True)),
                 ("given_up", models.BooleanField(default=False, editable=False)),
@@ -285,6 +291,7 @@ class Migration(migrations.Migration):
                     ("resend_message", "Can send errored transmissions again"),
                     ("reprocess_message", "Can process an errored inbound message again"),
                     ("cancel_message", "Can cancel what is still to be sent of a message"),
+                    ("pause_message", "Can pause a message, and send what waits at another date"),
                 ),
                 "indexes": [
                     rapidsms_db_router.models.indexes.PartialIndex(
@@ -315,6 +322,7 @@ class Migration(migrations.Migration):
                 ("recover_at", models.DateTimeField(null=True)),
                 ("whole", models.BooleanField(default=False)),
                 ("errored", models.BooleanField(default=False)),
+                ("paused", models.BooleanField(default=False)),
                 (
                     "backend",
                     models.ForeignKey(

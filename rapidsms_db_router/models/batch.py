@@ -24,7 +24,7 @@ class BatchQuerySet(models.QuerySet["Batch"]):
 
     def claimable(self) -> BatchQuerySet:
         """Select what a sender may claim now."""
-        return self.filter(claim_token__isnull=True, ready_at__lte=now())
+        return self.filter(claim_token__isnull=True, ready_at__lte=now(), paused=False)
 
     def claimed(self) -> BatchQuerySet:
         """Select what a sender has claimed."""
@@ -59,6 +59,8 @@ class Batch(models.Model):
                                       claimed
     claimed      the sender's claim   when it became claimable  the lease's end
     ============ ==================== ========================= ==================
+
+    A paused batch keeps its dates and is claimed by nobody. A sender that has it gives it back.
     """
 
     #: The message.
@@ -85,6 +87,8 @@ class Batch(models.Model):
     whole = models.BooleanField(default=False)
     #: Whether its transmissions are E, and will be tried again.
     errored = models.BooleanField(default=False)
+    #: Whether operators have paused its message.
+    paused = models.BooleanField(default=False)
 
     objects = PrimaryManager.from_queryset(BatchQuerySet)()
 

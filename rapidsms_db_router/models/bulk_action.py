@@ -36,12 +36,18 @@ class BulkAction(models.Model):
         resend    errored transmissions are queued again; the rows are transmissions
         reprocess the apps run on errored inbound messages again; the rows are messages
         cancel    what is still to be sent of messages is given up; the rows are messages
+        discard   what is still to be sent of batches is given up; the rows are batches
+        send_now  what waits for its date is sent now; the rows are batches
+        move      what waits is sent from another date on; the rows are batches
         ========= ==========================================================================
         """
 
         RESEND = "resend"
         REPROCESS = "reprocess"
         CANCEL = "cancel"
+        DISCARD = "discard"
+        SEND_NOW = "send_now"
+        MOVE = "move"
 
     class State(models.TextChoices):
         """How far it has come.
@@ -65,13 +71,17 @@ class BulkAction(models.Model):
     state = models.CharField(max_length=8, choices=State.choices, default=State.PREPARED)
     #: Who asked for it: a user's name, or the name of a command.
     requested_by = models.CharField(max_length=150, blank=True)
+    #: Why, in words of whoever asked for it.
+    reason = models.CharField(max_length=200, blank=True)
+    #: From when on its rows are to be sent, if it is ``move``.
+    send_at = models.DateTimeField(null=True)
     #: When its rows were chosen.
     created = models.DateTimeField(default=now)
     #: When a chunk was last done.
     updated = models.DateTimeField(default=now)
     #: When the last chunk was done, or it was stopped.
     finished = models.DateTimeField(null=True)
-    #: How many transmissions, or inbound messages, were chosen.
+    #: How many transmissions, those of batches too, or inbound messages, were chosen.
     total = models.PositiveIntegerField(default=0)
     #: How many of them were in chunks that are done.
     handled = models.PositiveIntegerField(default=0)

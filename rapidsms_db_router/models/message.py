@@ -67,6 +67,8 @@ class Message(models.Model):
     not_before = models.DateTimeField(null=True, blank=True)
     #: From when on none of them is sent any more.
     expires_at = models.DateTimeField(null=True, blank=True)
+    #: Since when operators have no more of it sent; ``None``: it is not paused.
+    paused_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Dotted path of the RapidSMS message's class, where it is not the usual one.
     message_class = models.CharField(max_length=255, blank=True)
     #: Why the message is E.
@@ -103,6 +105,7 @@ class Message(models.Model):
             ("resend_message", "Can send errored transmissions again"),
             ("reprocess_message", "Can process an errored inbound message again"),
             ("cancel_message", "Can cancel what is still to be sent of a message"),
+            ("pause_message", "Can pause a message, and send what waits at another date"),
         )
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from django.dispatch import Signal
@@ -126,7 +126,7 @@ def _is_lines(call: Call, failure: Failure, is_open: bool) -> bool:
     return failure.cause in (Cause.NOT_CALLED, Cause.OUTAGE)
 
 
-def write(completions: Iterable[Completion], held: set[int]) -> list[int]:
+def write(completions: Iterable[Completion], held: Collection[int]) -> list[int]:
     """Store what became of the recipients of calls.
 
     :param held: the batches that the sender still holds. Of others only successes are stored:

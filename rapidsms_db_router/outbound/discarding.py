@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -62,9 +62,50 @@ def _discard(messages: Sequence[Message], reason: str) -> int:
         moment = now()
         Message.objects.filter(among(by_key)).update(updated=moment)
         Batch.objects.filter(of_messages, claim_token=None).delete()
+        # what a sender has comes to its end by itself, also of a paused message
+        Batch.objects.filter(of_messages, paused=True).update(paused=False)
         rows = Transmission.objects.filter(of_messages)
         count = rows.discard(reason, moment)
         status.settle_locked(messages, moment)
+        if count:
+            announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
+    return count
+
+
+def discard_batches(ids: Collection[int], reason: str) -> int:
+    """Give up what is still to be sent of some batches.
+
+    As :func:`discard`, for a part of a message. What of a message is left is not counted each time.
+
+    :param ids: primary keys, at least one.
+    :param reason: the error of what is given up.
+    :returns: how many transmissions were given up.
+    """
+    with transaction.atomic(using=alias()):
+        moment = now()
+        named = Batch.objects.filter(among(ids))
+        messages = set(named.values_list("message", flat=True))
+        if not messages:
+            return 0
+        of_messages = Message.objects.filter(among(messages))
+        of_messages.update(updated=moment)
+        locked = list(named.order_by("pk").select_for_update())
+        unclaimed = [batch.pk for batch in locked if batch.claim_token is None]
+        Batch.objects.filter(pk__in=unclaimed).delete()
+        # as in _discard()
+        Batch.objects.filter(pk__in=[batch.pk for batch in locked]).update(paused=False)
+        pending = {pk for batch in locked for pk in batch.transmission_ids}
+        if not pending:
+            return 0
+        rows = Transmission.objects.filter(among(pending))
+        count = rows.discard(reason, moment)
+        by_key = {message.pk: message for message in of_messages}
+        left = set(Batch.objects.filter(among(by_key, "message")).values_list("message", flat=True))
+        if count and left:
+            status.mark_errored(Message.objects.filter(among(left)), given_up=True)
+        if over := [message for pk, message in by_key.items() if pk not in left]:
+            of_messages.filter(pk__in=[message.pk for message in over]).update(paused_at=None)
+            status.settle_locked(over, moment)
         if count:
             announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
     return count

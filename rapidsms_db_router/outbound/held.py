@@ -44,10 +44,13 @@ class HeldBatch:
         self.retry_in = 0.0
         #: Calls that were refused as a whole, until one succeeds.
         self.refused = 0
+        #: Whether operators have paused its message: it is given back once nothing is in flight.
+        self.paused = False
 
-    def copy(self) -> HeldBatch:
+    def copy(self, *, paused: bool) -> HeldBatch:
         """Return a copy that a step may change before it is known whether its commit succeeds."""
         other = copy.copy(self)
+        other.paused = paused
         other.pending, other.divided = self.pending.copy(), self.divided.copy()
         other.in_flight = self.in_flight.copy()
         other.retried, other.requeued = self.retried.copy(), self.requeued.copy()
@@ -55,8 +58,8 @@ class HeldBatch:
 
     @property
     def waiting(self) -> int:
-        """How many recipients are to be called."""
-        return len(self.pending) + sum(map(len, self.divided))
+        """How many recipients are to be called now."""
+        return 0 if self.paused else len(self.pending) + sum(map(len, self.divided))
 
     @property
     def left(self) -> list[int]:

@@ -60,7 +60,8 @@ def end(batches: Collection[HeldBatch], *, at_once: bool) -> list[float]:
         # a batch that was not called to its end, or has nothing to wait for, is ready now
         idle = at_once or batch.waiting
         seconds = 0.0 if idle else batch.retry_in
-        back_in.append(seconds)
+        if not batch.paused:
+            back_in.append(seconds)
         Batch.objects.filter(pk=batch.id, claim_token=batch.token).update(
             transmission_ids=ids,
             claim_token=None,
@@ -121,7 +122,9 @@ def isolate(message_id: int, backend: Backend, ids: Collection[int]) -> list[int
         rows = rows.filter(status=Status.QUEUED, connection__backend=backend)
         if left := list(rows.order_by("pk").values_list("pk", flat=True)):
             loose = Batch(message_id=message_id, backend=backend)
-            loose.ready_at = max(loose.ready_at, outbound.get().not_before or loose.ready_at)
+            message = outbound.get()
+            loose.ready_at = max(loose.ready_at, message.not_before or loose.ready_at)
+            loose.paused = message.paused_at is not None
             isolated.append(_insert(loose, left).pk)
     return isolated
 
@@ -141,4 +144,5 @@ def _insert(like: Batch, ids: list[int]) -> Batch:
         position=like.position,
         ready_at=like.ready_at,
         errored=like.errored,
+        paused=like.paused,
     )

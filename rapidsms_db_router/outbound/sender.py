@@ -191,9 +191,9 @@ class Sender:
     def _complete(self, lane: Lane, turn: Turn) -> None:
         """Write down how calls have ended; notice what recovery has taken away."""
         tokens = {batch.id: batch.token for batch in lane.held.values()}
-        still = engine().hold(tokens) if tokens else set()
-        turn.lost = tokens.keys() - still
-        turn.held = {pk: batch.copy() for pk, batch in lane.held.items() if pk in still}
+        still = engine().hold(tokens) if tokens else {}
+        turn.lost = tokens.keys() - still.keys()
+        turn.held = {pk: lane.held[pk].copy(paused=paused) for pk, paused in still.items()}
         is_open = lane.permit.blocked or lane.permit.trial
         for call in lane.ended:
             batch = turn.held.get(call.batch_id)
@@ -210,7 +210,7 @@ class Sender:
             if batch is not None:
                 batch.complete(done)
         if turn.completions:
-            turn.unsettled = completion.write(turn.completions, still)
+            turn.unsettled = completion.write(turn.completions, still.keys())
 
     def _claim(self, lane: Lane, turn: Turn) -> None:
         """Claim the next batches, if there is room for more calls than are held."""

@@ -111,7 +111,7 @@ def recover(*, dry_run: bool = False) -> Found:
 
 def next_ready() -> datetime.datetime | None:
     """Return when the next batch that waits for its date becomes claimable."""
-    waiting = Batch.objects.filter(claim_token=None, ready_at__gt=now())
+    waiting = Batch.objects.filter(claim_token=None, ready_at__gt=now(), paused=False)
     moment: datetime.datetime | None = waiting.aggregate(first=Min("ready_at"))["first"]
     return moment
 
@@ -161,7 +161,7 @@ def ring(*, dry_run: bool = False) -> int:
     :raises BrokerDown: if the broker cannot be reached.
     """
     since = now() - datetime.timedelta(seconds=GRACE)
-    waiting = Batch.objects.filter(claim_token=None, ready_at__lte=since)
+    waiting = Batch.objects.filter(claim_token=None, ready_at__lte=since, paused=False)
     ids = waiting.order_by().values("backend").distinct()
     backends = Backend.objects.using(alias()).filter(pk__in=ids)
     count = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from django.db.models import Q
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
@@ -53,21 +54,24 @@ def cut_again(rows: Sequence[Row], place: int) -> None:
         groups.setdefault(key, []).append((number, row.id))
     moment, most = now(), conf.claim_size()
     named = among({row.message_id for row in rows})
-    held: dict[int, Any] = dict(
-        Message.objects.filter(named, not_before__gt=moment).values_list("pk", "not_before")
-    )
+    dated, paused = Q(not_before__gt=moment), Q(paused_at__isnull=False)
+    held = Message.objects.filter(named, dated | paused)
+    columns = held.values_list("pk", "not_before", "paused_at")
+    kept: dict[int, tuple[Any, Any]] = {pk: (date, since) for pk, date, since in columns}
     batches = []
     for (message_id, backend_id, name), members in groups.items():
         size = conf.claim_size(name)
         for start in range(0, len(members), size):
             some = members[start : start + size]
+            not_before, paused_at = kept.get(message_id, (None, None))
             batches.append(
                 Batch(
                     message_id=message_id,
                     backend_id=backend_id,
                     transmission_ids=[pk for _, pk in some],
                     position=some[0][0] // most,
-                    ready_at=held.get(message_id, moment),
+                    ready_at=max(not_before or moment, moment),
+                    paused=paused_at is not None,
                 )
             )
     Batch.objects.bulk_create(batches, batch_size=1000)
@@ -75,7 +79,8 @@ def cut_again(rows: Sequence[Row], place: int) -> None:
 
 def first_batches(message: Message) -> list[Batch]:
     """Return one claimable batch of each backend of a message, with its backend."""
-    batches = Batch.objects.filter(message=message, claim_token=None).select_related("backend")
+    waiting = Batch.objects.filter(message=message, claim_token=None, paused=False)
+    batches = waiting.select_related("backend")
     first: dict[int, Batch] = {}
     for batch in batches.filter(position__lte=0).order_by("pk"):
         first.setdefault(batch.backend_id, batch)

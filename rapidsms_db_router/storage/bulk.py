@@ -75,11 +75,13 @@ def insert_batches(message: Message, *, size: int, sizes: Mapping[int, int]) -> 
         f"{table(Transmission)} t JOIN {table(Connection)} c ON c.id = t.connection_id"
         f" WHERE t.message_id = %s AND t.status = '{Status.QUEUED.value}'"
     )
-    of_message = f"SELECT COALESCE(m.not_before, m.date) FROM {table(Message)} m WHERE m.id = %s"
+    of_message = f"FROM {table(Message)} m WHERE m.id = %s"
     sql = (
         f"{engine().batches_prefix()}INSERT INTO {table(Batch)}"
-        " (message_id, backend_id, transmission_ids, position, ready_at, whole, errored)"
-        f" SELECT %s, chosen.backend_id, chosen.ids, chosen.number, ({of_message}), FALSE, FALSE"
+        " (message_id, backend_id, transmission_ids, position, ready_at, paused, whole, errored)"
+        " SELECT %s, chosen.backend_id, chosen.ids, chosen.number,"
+        f" (SELECT COALESCE(m.not_before, m.date) {of_message}),"
+        f" (SELECT m.paused_at IS NOT NULL {of_message}), FALSE, FALSE"
         f" FROM ({engine().batches_sql(most, rows)}) chosen"
         " ORDER BY chosen.number, chosen.backend_id"
     )

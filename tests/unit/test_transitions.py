@@ -242,9 +242,9 @@ def test_batches_are_claimed_in_the_order_of_the_queue(statements, batch):
 def test_a_claim_is_held_by_its_token_alone(statements, batch):
     token = uuid.uuid4()
     claim(statements, batch, token)
-    assert statements.hold({batch.pk: token}) == {batch.pk}
-    assert statements.hold({batch.pk: uuid.uuid4()}) == set()
-    assert statements.hold({batch.pk: token, batch.pk + 1: token}) == {batch.pk}
+    assert statements.hold({batch.pk: token}) == {batch.pk: False}
+    assert statements.hold({batch.pk: uuid.uuid4()}) == {}
+    assert statements.hold({batch.pk: token, batch.pk + 1: token}) == {batch.pk: False}
 
 
 def test_renewing_moves_the_end_of_a_lease_by_its_token_alone(statements, batch):
