@@ -227,8 +227,16 @@ class Project:
         return self._start(name, "celery", "worker", "--loglevel=info", *options, **environment)
 
     def _start(self, log: str, *arguments: str, **environment: str) -> Process:
+        return self.start(log, "manage.py", *arguments, **environment)
+
+    def start(self, log: str, *arguments: str, **environment: str) -> Process:
+        """Start Python.
+
+        :param log: the name of the log.
+        :param arguments: of the interpreter.
+        """
         process = Process(
-            [sys.executable, "manage.py", *arguments],
+            [sys.executable, *arguments],
             {**self._environment, "DB_ROUTER_TEST_BROKER": self.broker, **environment},
             self.folder / f"{log}.log",
         )
