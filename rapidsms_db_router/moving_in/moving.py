@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.db import IntegrityError
+from rapidsms.models import Connection
 
 from rapidsms_db_router import signals
 from rapidsms_db_router.choices import Direction
@@ -102,21 +104,21 @@ def _note_dedup_keys(last: int) -> None:
 
     A gateway that got no answer from the old router posts its message to this one.
     """
-    since = now() - DEDUP_WINDOW
-    rows = Message.objects.filter(pk__lte=last).order_by("-pk")
-    while some := list(rows[:CHUNK].prefetch_related("transmissions__connection")):
-        for message in some:
-            external_id = as_id(message.external_id)
-            is_new = message.date > since and message.dedup_key is None
-            if message.direction != Direction.INCOMING or not is_new or not external_id:
-                continue
-            connections = [row.connection for row in message.transmissions.all()]
-            key = dedup_key(connections, external_id, message.text)
-            try:
-                with contained():
-                    Message.objects.filter(pk=message.pk, dedup_key=None).update(dedup_key=key)
-            except IntegrityError:  # the old router has stored it twice
-                continue
-        if some[-1].date < since:
+    since, rows = now() - DEDUP_WINDOW, Message.objects.filter(pk__lte=last).order_by("-pk")
+    while some := list(rows.values_list("pk", "date")[:CHUNK]):
+        first, date = some[-1]
+        inbound = rows.filter(pk__gte=first, direction=Direction.INCOMING, dedup_key=None)
+        named = inbound.filter(date__gt=since).exclude(external_id="")
+        for message in named.prefetch_related("transmissions"):
+            _note_dedup_key(message)
+        if date < since:
             return
-        rows = rows.filter(pk__lt=some[-1].pk)
+        rows = rows.filter(pk__lt=first)
+
+
+def _note_dedup_key(message: Message) -> None:
+    external_id = as_id(message.external_id)
+    people = [Connection(pk=row.connection_id) for row in message.transmissions.all()]
+    key = dedup_key(people, external_id, message.text)
+    with suppress(IntegrityError), contained():  # the old router has stored it twice
+        Message.objects.filter(pk=message.pk).update(dedup_key=key)
