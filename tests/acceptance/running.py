@@ -78,9 +78,9 @@ class Process:
         assert not self.ended(), f"{self.log.name}: ended with status {self._popen.returncode}"
         return True
 
-    def wait(self) -> int:
+    def wait(self, patience: float | None = PATIENCE) -> int:
         """Wait until the process ends by itself; return its exit status."""
-        return self._popen.wait(PATIENCE)
+        return self._popen.wait(patience)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, not to its children."""
