@@ -23,6 +23,8 @@ PAUSE = ("paused", "paused_at", "paused_until", "paused_by", "pause_reason")
 LONGEST_NAME, LONGEST_REASON = 150, 200
 #: The limits that can be set, and the least that each can be.
 LIMITS = {"rate": 1, "concurrency": 1, "max_retries": 0}
+#: The state of a backend that is called.
+WORKING = "working"
 #: The most that a limit can be.
 MOST = 10_000
 
@@ -43,7 +45,7 @@ def describe(backend: Backend) -> str:
         return _describe_pause(state)
     found = circuit.state_of(state, moment)
     if found is Circuit.CLOSED or state is None:
-        return "working"
+        return WORKING
     until, since = _date(state.open_until), _date(state.opened_at)
     tried = f"tried again at {until}" if found is Circuit.OPEN else "being tried again"
     return f"out of order since {since} ({state.reason}), {tried}"

@@ -2,13 +2,10 @@
 
 from django.urls import path, re_path
 
-from rapidsms_db_router.operations.views.broadcasts import (
-    BroadcastsView,
-    BroadcastView,
-    DraftView,
-    WriteView,
-)
-from rapidsms_db_router.operations.views.failures import ActionsView, ActionView, FailuresView
+from rapidsms_db_router.operations.views.actions import ActionsView, ActionView
+from rapidsms_db_router.operations.views.broadcast import BroadcastView
+from rapidsms_db_router.operations.views.broadcasts import BroadcastsView, DraftView, WriteView
+from rapidsms_db_router.operations.views.failures import FailuresView
 from rapidsms_db_router.operations.views.health import LiveView, ReadyView
 from rapidsms_db_router.operations.views.messages import ConversationView, ExportView, MessagesView
 from rapidsms_db_router.operations.views.operations import OperationsView

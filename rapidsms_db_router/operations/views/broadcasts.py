@@ -1,4 +1,4 @@
-"""Broadcasts: a list, a page for each, and a form to write one."""
+"""Broadcasts: a list, and a form to write one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,15 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import Message
 from rapidsms_db_router.operations import people
-from rapidsms_db_router.operations.broadcasts import progress, writing
+from rapidsms_db_router.operations.broadcasts import writing
 from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.models import Broadcast, Draft
 from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
 from rapidsms_db_router.operations.views.messages import primary_key
-from rapidsms_db_router.outbound import discarding
 
-#: The permissions to write broadcasts, and to cancel messages.
+#: The permission to write broadcasts.
 BROADCAST = "rapidsms_db_router_operations.broadcast"
-CANCEL = "rapidsms_db_router.cancel_message"
 
 
 class BroadcastsView(OperatorsPage):
@@ -48,33 +45,6 @@ class BroadcastsView(OperatorsPage):
             may_write=self.request.user.has_perm(BROADCAST),
             **kwargs,
         )
-
-
-class BroadcastView(OperatorsPage):
-    """One broadcast: how far it has come, why some failed, and a way to cancel the rest."""
-
-    template_name = "rapidsms_db_router/operations/broadcast.html"
-    menu = "broadcasts"
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        found = get_object_or_404(Broadcast.objects.select_related("message"), message=kwargs["pk"])
-        return super().get_context_data(
-            broadcast=found,
-            message=found.message,
-            progress=progress.progress(found.message),
-            reasons=progress.reasons(found.message),
-            may_see=people.may_see(self.request.user),
-            may_cancel=self.request.user.has_perm(CANCEL),
-            **kwargs,
-        )
-
-    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Cancel what is still to be sent."""
-        if not request.user.has_perm(CANCEL):
-            return self.handle_no_permission()
-        count = discarding.cancel(Message.objects.filter(pk=pk, broadcast__isnull=False))
-        messages.success(request, _("%(number)s SMS were cancelled.") % {"number": count})
-        return redirect(request.path)
 
 
 class DraftForm(forms.Form):

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from rapidsms.router import send
 
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.operations.tallies import filling
 
 
 @pytest.fixture
@@ -57,3 +59,25 @@ def stored(db: None) -> Callable[..., Transmission]:
         )
 
     return stored
+
+
+@pytest.fixture
+def broadcast(worker: Any, people: Callable[..., Any]) -> Message:
+    """A broadcast to thirty people, of which nothing is sent yet."""
+    with worker.commit():
+        message = send("Clinic opens at 8.", people(30)).database_message
+    filling.fill()
+    return Message.objects.get(pk=message.pk)
+
+
+@pytest.fixture
+def strict(operator: Callable[..., Client], settings: Any) -> Callable[..., Client]:
+    """Like ``operator``, in a browser whose forms need their token."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.csrf.CsrfViewMiddleware"]
+
+    def strict(*names: str) -> Client:
+        client = operator(*names)
+        client.handler.enforce_csrf_checks = True
+        return client
+
+    return strict

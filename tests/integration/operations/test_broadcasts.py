@@ -22,15 +22,6 @@ pytestmark = pytest.mark.django_db
 MINUTE = datetime.timedelta(minutes=1)
 
 
-@pytest.fixture
-def broadcast(worker, people):
-    """A broadcast to thirty people, of which nothing is sent yet."""
-    with worker.commit():
-        message = send("Clinic opens at 8.", people(30)).database_message
-    filling.fill()
-    return Message.objects.get(pk=message.pk)
-
-
 def test_a_message_to_many_people_is_found(worker, people, broadcast):
     with worker.commit():
         send("to few", people(3))
@@ -61,24 +52,7 @@ def test_its_progress_is_told(broadcast):
     assert (found.total, found.left, found.rate) == (30, 17, 0.1)
     assert found.end is not None
     assert 165 < (found.end - now()).total_seconds() < 175
-    assert progress.reasons(broadcast) == [("HTTPError: HTTP 400", 4)]
-
-
-def test_its_page_follows_it_and_cancels_the_rest(operator, worker, broadcast, calls):
-    page = reverse("router-broadcast", args=[broadcast.pk])
-    viewer = operator("see_personal")
-    text = viewer.get(page).content.decode()
-    assert "Clinic opens at 8." in text
-    assert "Cancel the rest" not in text
-    assert viewer.post(page).status_code == 403
-    manager = operator("cancel_message")
-    text = manager.get(page).content.decode()
-    assert "30 people will not get this SMS." in text
-    assert "Clinic opens" not in text
-    assert manager.post(page).status_code == 302
-    worker.work()
-    assert calls == []
-    assert progress.progress(broadcast).counts["failed"] == 30
+    assert progress.reasons(broadcast) == [progress.Reason("HTTPError: HTTP 400", 4)]
 
 
 def test_a_draft_is_looked_at_and_sent_once(operator, worker, people, calls):

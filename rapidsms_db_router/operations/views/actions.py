@@ -1,0 +1,85 @@
+"""Bulk actions: what they will do, how far they have come, and who asked for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+
+from rapidsms_db_router import bulk_actions
+from rapidsms_db_router.models import Batch, BulkAction, BulkActionChunk, Transmission
+from rapidsms_db_router.models.keys import among
+from rapidsms_db_router.models.transmission import PENDING
+from rapidsms_db_router.operations import people
+from rapidsms_db_router.operations.views.base import OperatorsPage
+from rapidsms_db_router.operations.views.messages import primary_key
+
+Kind, State = BulkAction.Kind, BulkAction.State
+#: The kinds whose rows are batches.
+OF_BATCHES = (Kind.DISCARD, Kind.SEND_NOW, Kind.MOVE)
+#: People that are shown before an action begins.
+SHOWN = 3
+
+
+class ActionView(OperatorsPage):
+    """One bulk action: what it will do, how far it has come, and ways to begin and to stop it."""
+
+    template_name = "rapidsms_db_router/operations/action.html"
+    menu = "actions"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        action = get_object_or_404(BulkAction, pk=kwargs["pk"])
+        done = action.state != State.PREPARED
+        count = action.changed if done else action.total
+        return super().get_context_data(
+            action=action,
+            said=bulk_actions.describe(action.kind, count, done=done),
+            broadcast=primary_key(self.request.GET.get("broadcast")),
+            share=100 * action.handled / action.total if action.total else 100,
+            first=_first(action),
+            may_see=people.may_see(self.request.user),
+            allowed=self.request.user.has_perm(bulk_actions.permission_for(action.kind)),
+            **kwargs,
+        )
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Begin it, or stop it."""
+        action = get_object_or_404(BulkAction, pk=pk)
+        if not request.user.has_perm(bulk_actions.permission_for(action.kind)):
+            return self.handle_no_permission()
+        if request.POST.get("do") == "start":
+            bulk_actions.start(action)
+        elif request.POST.get("do") == "stop":
+            bulk_actions.stop(action)
+        return redirect(request.get_full_path())
+
+
+class ActionsView(OperatorsPage):
+    """Who did what to how many, the newest first."""
+
+    template_name = "rapidsms_db_router/operations/actions.html"
+    menu = "actions"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        begun = BulkAction.objects.exclude(state=State.PREPARED)
+        return super().get_context_data(actions=begun.order_by("-pk")[:100], **kwargs)
+
+
+def _first(action: BulkAction) -> list[str]:
+    """Return the numbers of the first people of an action that has not begun."""
+    if action.state != State.PREPARED:
+        return []
+    chunk = BulkActionChunk.objects.filter(action=action).order_by("pk").first()
+    if chunk is None:
+        return []
+    rows = Transmission.objects.order_by("pk")
+    if action.kind == Kind.RESEND:
+        rows = rows.filter(among(chunk.ids[:SHOWN]))
+    elif action.kind in OF_BATCHES:
+        batches = Batch.objects.filter(among(chunk.ids[:SHOWN]))
+        ids = [pk for each in batches for pk in each.transmission_ids]
+        rows = rows.filter(PENDING, among(ids)) if ids else rows.none()
+    else:
+        rows = rows.filter(among(chunk.ids[:SHOWN], "message"))
+    return list(rows.values_list("connection__identity", flat=True)[:SHOWN])
