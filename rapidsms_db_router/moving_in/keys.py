@@ -31,8 +31,9 @@ NEXT = {
     "sqlite": (
         "SELECT COALESCE(MAX(seq), 0) + 1 FROM sqlite_sequence WHERE name = '{table}'",
         (
-            "DELETE FROM sqlite_sequence WHERE name = '{table}'",
-            "INSERT INTO sqlite_sequence (name, seq) VALUES ('{table}', {next} - 1)",
+            "INSERT INTO sqlite_sequence (name, seq) SELECT '{table}', 0"
+            " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = '{table}')",
+            "UPDATE sqlite_sequence SET seq = {next} - 1 WHERE name = '{table}'",
         ),
     ),
 }
