@@ -101,6 +101,12 @@ def resume(backend: Backend) -> None:
     logger.info("backend_resumed backend=%s", backend.pk)
 
 
+def overrides(state: BackendState | None) -> dict[str, Any]:
+    """Return the limits that operators have set in place of a backend's options, by name."""
+    found = {name: getattr(state, name, None) for name in LIMITS}
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
 def set_limits(backend: Backend, **limits: str | int | None) -> dict[str, tuple[Any, Any]]:
     """Set limits of a backend in place of its options, or give them back; within a second.
 

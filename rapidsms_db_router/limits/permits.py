@@ -35,6 +35,8 @@ class Demand:
     #: Calls it has in flight, and threads that did not keep their deadline.
     in_flight: int
     abandoned: int
+    #: SMS segments a second that it has sent of late.
+    pace: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
         wanted=0 if is_paused else demand.calls,
         in_flight=demand.in_flight,
         abandoned=demand.abandoned,
+        pace=demand.pace,
         moment=moment,
     )
     # calls in flight, and threads that were left behind, count for as long as there are any

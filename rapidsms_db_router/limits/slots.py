@@ -41,6 +41,7 @@ def lease_slots(
     wanted: int,
     in_flight: int,
     abandoned: int,
+    pace: float = 0.0,
     moment: datetime.datetime,
 ) -> int:
     """Lease a sender its share of the slots of a backend, whose state the caller has locked.
@@ -49,6 +50,7 @@ def lease_slots(
     :param wanted: how many calls the sender could have in flight.
     :param in_flight: how many it has.
     :param abandoned: threads that did not keep their deadline.
+    :param pace: SMS segments a second that it has sent of late.
     :returns: how many it may have in flight. Slots of calls in flight are not taken away.
     """
     leases = SlotLease.objects.filter(backend=backend_id)
@@ -63,6 +65,7 @@ def lease_slots(
         "wanted": wanted,
         "in_flight": in_flight,
         "abandoned": abandoned,
+        "pace": pace,
         "expires_at": moment + LEASE,
     }
     mine = leases.filter(sender=sender)

@@ -177,7 +177,9 @@ class Migration(migrations.Migration):
             options={
                 "base_manager_name": "objects",
                 "verbose_name": "backend",
-                "permissions": (("pause_backend", "Can pause and resume a backend"),),
+                "permissions": (
+                    ("pause_backend", "Can pause and resume a backend, and change its limits"),
+                ),
                 "proxy": True,
                 "indexes": [],
                 "constraints": [],
@@ -370,6 +372,7 @@ class Migration(migrations.Migration):
                 ("wanted", models.PositiveIntegerField(default=0)),
                 ("in_flight", models.PositiveIntegerField(default=0)),
                 ("abandoned", models.PositiveIntegerField(default=0)),
+                ("pace", models.FloatField(default=0)),
                 ("expires_at", models.DateTimeField()),
                 (
                     "backend",

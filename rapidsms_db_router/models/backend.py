@@ -103,6 +103,8 @@ class SlotLease(models.Model):
     in_flight = models.PositiveIntegerField(default=0)
     #: Threads of calls that did not keep their deadline and have not returned yet.
     abandoned = models.PositiveIntegerField(default=0)
+    #: SMS segments a second that it has sent of late.
+    pace = models.FloatField(default=0)
     #: When the lease ends, unless it is renewed.
     expires_at = models.DateTimeField()
 
@@ -127,4 +129,4 @@ class Gateway(Backend):
         proxy = True
         base_manager_name = "objects"
         verbose_name = "backend"
-        permissions = (("pause_backend", "Can pause and resume a backend"),)
+        permissions = (("pause_backend", "Can pause and resume a backend, and change its limits"),)

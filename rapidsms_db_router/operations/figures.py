@@ -20,6 +20,7 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit, operators
 from rapidsms_db_router.limits.circuit import Circuit
+from rapidsms_db_router.limits.overrides import Limits, limits_of
 from rapidsms_db_router.models import Batch, SlotLease
 from rapidsms_db_router.operations import histograms
 from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Span, Tally
@@ -48,7 +49,8 @@ class Waiting:
 
     #: Transmissions that may be sent now.
     ready: int = 0
-    #: Transmissions that may be sent later: a date was set, or they will be tried again.
+    #: Transmissions that may be sent later: a date was set, they will be tried again, or operators
+    #: have paused their message.
     later: int = 0
     #: When the oldest message of those that may be sent now was stored.
     since: datetime.datetime | None = None
@@ -68,6 +70,8 @@ class InFlight:
     abandoned: int = 0
     #: Worker processes that send to it.
     senders: int = 0
+    #: SMS segments a second that they have sent of late.
+    pace: float = 0.0
 
 
 @dataclass
@@ -98,6 +102,11 @@ class Flow:
         return self.counts[Outcome.WAITING]
 
     @property
+    def segments_sent(self) -> int:
+        """How many SMS segments the gateway accepted: what is paid for."""
+        return self.segments[Outcome.SENT] + self.segments[Outcome.DELIVERED]
+
+    @property
     def delivery_rate(self) -> float | None:
         """The share of those sent that was delivered; ``None`` without any delivery report."""
         return self.delivered / self.sent if self.delivered else None
@@ -116,10 +125,10 @@ class BackendFigures:
     is_out_of_order: bool
     waiting: Waiting
     in_flight: InFlight
-    #: Calls that it may have at once.
-    concurrency: int
-    #: SMS segments a second that it may be given; ``None``: no limit.
-    rate: float | None
+    #: What it may be asked to do: its options, unless operators have set others.
+    limits: Limits
+    #: Whether operators have.
+    is_limited: bool
     hour: Flow
     day: Flow
 
@@ -141,12 +150,12 @@ def backends() -> list[BackendFigures]:
             BackendFigures(
                 backend=backend,
                 state=operators.describe(backend),
-                is_paused=state is not None and state.paused,
+                is_paused=state is not None and state.is_paused(moment),
                 is_out_of_order=circuit.state_of(state, moment) is not Circuit.CLOSED,
                 waiting=waits.get(backend.pk, Waiting()),
                 in_flight=flies.get(backend.pk, InFlight()),
-                concurrency=conf.concurrency(backend.name),
-                rate=conf.rate(backend.name),
+                limits=limits_of(state, backend.name),
+                is_limited=bool(operators.overrides(state)),
                 hour=hour.get(backend.name, Flow()),
                 day=day.get(backend.name, Flow()),
             )
@@ -156,7 +165,7 @@ def backends() -> list[BackendFigures]:
 
 def waiting() -> dict[int, Waiting]:
     """Return what waits to be sent, by the backend's primary key."""
-    ready = Q(ready_at__lte=now())
+    ready = Q(ready_at__lte=now(), paused=False)
     rows = Batch.objects.filter(claim_token=None).order_by().values("backend")
     found = rows.annotate(
         ready=Sum(Length("transmission_ids"), filter=ready),
@@ -173,9 +182,15 @@ def in_flight() -> dict[int, InFlight]:
     """Return the calls that are made now, by the backend's primary key."""
     leases = SlotLease.objects.filter(expires_at__gt=now()).order_by().values("backend")
     found = leases.annotate(
-        calls=Sum("in_flight"), threads=Sum("abandoned"), senders=Count("sender", distinct=True)
+        calls=Sum("in_flight"),
+        threads=Sum("abandoned"),
+        senders=Count("sender", distinct=True),
+        pace=Sum("pace"),
     )
-    return {row["backend"]: InFlight(row["calls"], row["threads"], row["senders"]) for row in found}
+    return {
+        row["backend"]: InFlight(row["calls"], row["threads"], row["senders"], row["pace"])
+        for row in found
+    }
 
 
 def flow(since: datetime.datetime) -> dict[str, Flow]:

@@ -40,9 +40,11 @@ OF_BACKENDS = (
     ("oldest_waiting_seconds", "age of the oldest message that may be sent now", _oldest),
     ("calls_in_flight", "calls of the backend that workers make now",
      lambda each: each.in_flight.calls),
-    ("calls_allowed", "calls that may be in flight at once", lambda each: each.concurrency),
+    ("calls_allowed", "calls that may be in flight at once", lambda each: each.limits.concurrency),
     ("threads_left_behind", "calls that did not keep their deadline",
      lambda each: each.in_flight.abandoned),
+    ("segments_per_second", "SMS segments that workers have sent of late",
+     lambda each: each.in_flight.pace),
     ("senders", "worker processes that send to the backend", lambda each: each.in_flight.senders),
 )  # fmt: skip
 

@@ -3,12 +3,14 @@
 from django.urls import path, re_path
 
 from rapidsms_db_router.operations.views.actions import ActionsView, ActionView
+from rapidsms_db_router.operations.views.backend import BackendView, ResumeView
 from rapidsms_db_router.operations.views.broadcast import BroadcastView
 from rapidsms_db_router.operations.views.broadcasts import BroadcastsView, DraftView, WriteView
 from rapidsms_db_router.operations.views.failures import FailuresView
 from rapidsms_db_router.operations.views.health import LiveView, ReadyView
 from rapidsms_db_router.operations.views.messages import ConversationView, ExportView, MessagesView
 from rapidsms_db_router.operations.views.operations import OperationsView
+from rapidsms_db_router.operations.views.waiting import WaitingGroupView, WaitingView
 
 urlpatterns = [
     path("", OperationsView.as_view(), name="router-operations"),
@@ -19,6 +21,14 @@ urlpatterns = [
     path("broadcasts/write/", WriteView.as_view(), name="router-write"),
     path("broadcasts/draft/<int:pk>/", DraftView.as_view(), name="router-draft"),
     path("broadcasts/<int:pk>/", BroadcastView.as_view(), name="router-broadcast"),
+    path("backends/<int:pk>/", BackendView.as_view(), name="router-backend"),
+    path("backends/<int:pk>/resume/", ResumeView.as_view(), name="router-resume"),
+    path("waiting/", WaitingView.as_view(), name="router-waiting"),
+    path(
+        "waiting/<int:backend>/<slug:why>/",
+        WaitingGroupView.as_view(),
+        name="router-waiting-group",
+    ),
     path("failures/", FailuresView.as_view(), name="router-failures"),
     path("actions/", ActionsView.as_view(), name="router-actions"),
     path("actions/<int:pk>/", ActionView.as_view(), name="router-action"),

@@ -35,7 +35,7 @@ def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
         release_slots(lane.backend.pk, sender)
         lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
         return
-    demand = lane.demand()
+    demand = lane.demand(moment)
     permit = permits.ask(lane.backend, sender, demand, wants_grant=lane.wants_grant(moment))
     lane.asked = demand.calls
     lane.permit, lane.permit_until = permit, moment + permit.ask_in

@@ -16,6 +16,7 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.errors import OutcomeUnknown
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.overrides import Limits, limits_of
+from rapidsms_db_router.limits.pace import Pace
 from rapidsms_db_router.limits.permits import Demand, Permit
 from rapidsms_db_router.limits.rate import Grant
 from rapidsms_db_router.models import Message
@@ -143,8 +144,8 @@ class Lane:
         self.wakes: list[float] = []
         #: When other processes may be told again of what waits, and how often they were.
         self.ring_at, self.rings = float("-inf"), 0
-        #: Whether a call was made.
-        self.has_called = False
+        #: Whether a call was made; and how much was sent of late.
+        self.has_called, self.pace = False, Pace()
         #: Whether the last step found nothing that it could do: another waits for an event.
         self.stalled = False
         #: Whether the last step failed, its commit perhaps not; and the claims of such steps.
@@ -182,7 +183,7 @@ class Lane:
         allowed = int(self.options.rate / self.options.segments(message))
         return min(self.options.call_size, max(1, allowed))
 
-    def demand(self) -> Demand:
+    def demand(self, moment: float) -> Demand:
         """Return what could be done now, were there no limits."""
         in_flight = len(self.calls) - len(self.ended)
         waiting = self.waiting
@@ -200,7 +201,8 @@ class Lane:
             total += each * batch.waiting
         if self.options.rate and self.more:
             first, total = first or 1, max(total, int(self.options.rate) + 1)
-        return Demand(min(calls, self.options.concurrency), total, first, in_flight, self.abandoned)
+        calls, pace = min(calls, self.options.concurrency), self.pace.at(moment)
+        return Demand(calls, total, first, in_flight, self.abandoned, pace)
 
     @property
     def is_blocked(self) -> bool:
@@ -329,6 +331,8 @@ class Lane:
         self.calls = (self.calls - ended) | set(turn.calls)
         self.has_called = self.has_called or bool(turn.calls)
         self.ended = [call for call in self.ended if call not in ended]
+        if sent := sum(len(d.sent) * d.call.message.segments for d in turn.completions):
+            self.pace.add(sent, moment)
         for seconds in turn.back_in:
             heappush(self.wakes, moment + seconds)
         self.more = (self.more and not turn.drained) or 0.0 in turn.back_in

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models import Batch, Message, Transmission
+from rapidsms_db_router.models import BackendState, Batch, Message, Transmission
 from rapidsms_db_router.operations.models import Broadcast
 from tests.acceptance.running import wait_for
 from tests.browser.conftest import WIDTHS
@@ -68,5 +68,70 @@ def test_a_broadcast_is_paused_goes_on_and_is_cancelled(logged_in, live_server, 
     see(browser, "Nothing is left to be sent.")
     see(browser, "cancelled")
     assert Transmission.objects.filter(error="cancelled").count() == 16
+    told = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert [line for line in told if "favicon" not in line] == []
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_backend_is_paused_limited_and_resumed_after_a_question(
+    logged_in, live_server, broadcast, width
+):
+    Message.objects.filter(pk=broadcast.pk).update(date=now() - 48 * HOUR)
+    Batch.objects.update(ready_at=now() - HOUR)
+    backend = Batch.objects.get().backend
+    browser = logged_in("pause_backend", "cancel_message", "pause_message", "see_personal")
+    browser.set_window_size(width, 900)
+    browser.get_log("browser")
+    browser.get(live_server.url + reverse("router-operations"))
+    browser.find_element(By.LINK_TEXT, "phones").click()
+    see(browser, "16 SMS, 16 of them for more than a day")
+    browser.find_element(By.NAME, "reason").send_keys("the gateway moves")
+    press(browser, "pause")
+    see(browser, "(the gateway moves)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.find_element(By.NAME, "rate").send_keys("20/m")
+    press(browser, "limits")
+    see(browser, "set here")
+    assert BackendState.objects.get().rate == "20/m"
+    press(browser, "reset")
+    see(browser, "The settings count again.")
+    browser.find_element(By.LINK_TEXT, "Resume …").click()
+    see(browser, "16 SMS wait and will be sent, 16 of them are older than a day.")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    press(browser, "discard")
+    see(browser, "Reason: older than a day")
+    press(browser, "start")
+    see(browser, "were given up")
+    browser.get(live_server.url + reverse("router-resume", args=[backend.pk]))
+    see(browser, "Nothing waits for it.")
+    browser.find_element(By.CSS_SELECTOR, "form .btn-primary").click()
+    see(browser, "It is called again.")
+    assert not BackendState.objects.get().paused
+    assert not Batch.objects.exists()
+    told = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert [line for line in told if "favicon" not in line] == []
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_what_waits_is_moved_to_a_date(logged_in, live_server, broadcast, width):
+    Message.objects.filter(pk=broadcast.pk).update(not_before=now() + HOUR)
+    browser = logged_in("cancel_message", "pause_message", "see_personal")
+    browser.set_window_size(width, 900)
+    browser.get_log("browser")
+    browser.get(live_server.url + reverse("router-waiting"))
+    see(browser, "scheduled for later")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.find_element(By.LINK_TEXT, "scheduled for later").click()
+    see(browser, "Clinic opens at 8.")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    press(browser, "move")
+    see(browser, "To which date?")
+    date = browser.find_element(By.NAME, "date")
+    browser.execute_script("arguments[0].value = '2040-05-01T12:30'", date)
+    press(browser, "move")
+    see(browser, "The date is 2040-05-01 12:30:00.")
+    press(browser, "start")
+    see(browser, "It is done.")
+    assert Batch.objects.get().ready_at.year == 2040
     told = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert [line for line in told if "favicon" not in line] == []

@@ -33,6 +33,14 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def per_second(value: float | None) -> str:
+    """A rate; a dash for none."""
+    if value is None:
+        return "-"
+    return f"{number_format(int(value) if value == int(value) else round(value, 2))}/s"
+
+
+@register.filter
 def number(value: int) -> str:
     """A whole number, in groups of three digits."""
     return number_format(value, force_grouping=True)
