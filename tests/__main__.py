@@ -23,6 +23,8 @@ ON_EACH_DATABASE = (
 )
 #: They start workers and web servers of their own; the workers on every database in turn.
 ONCE = ("tests/acceptance", "tests/browser")
+#: Most tests wait for a clock, a process or a server: two of them find room on a processor.
+TOGETHER = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
 
 
 def main(arguments: list[str]) -> int:
@@ -31,8 +33,11 @@ def main(arguments: list[str]) -> int:
     for name, why in problems.items():
         print(f"{name}: {f'not used, {why}' if why else 'answers'}")
     databases = [name for name in ("sqlite", *servers.DATABASES) if not problems.get(name)]
-    runs = {database: run(database, ON_EACH_DATABASE, arguments) for database in databases}
-    runs["real workers"] = run("sqlite", ONCE, arguments)
+    runs = {}
+    for database in databases:
+        # the longest tests first
+        folders = (*ONCE, *ON_EACH_DATABASE) if database == "sqlite" else ON_EACH_DATABASE
+        runs[database] = run(database, folders, arguments)
 
     print("\n== Summary")
     for name, passed in runs.items():
@@ -49,7 +54,7 @@ def run(database: str, folders: tuple[str, ...], arguments: list[str]) -> bool:
     # a name of its own, so that two runs on one machine do not drop each other's database
     name = os.environ.get("DB_ROUTER_TEST_NAME", f"rapidsms_db_router_{os.getpid()}")
     status = subprocess.run(
-        [sys.executable, "-m", "pytest", *folders, *arguments],
+        [sys.executable, "-m", "pytest", *TOGETHER, *folders, *arguments],
         cwd=ROOT,
         env={**os.environ, "DB_ROUTER_TEST_DATABASE": database, "DB_ROUTER_TEST_NAME": name},
         stdin=subprocess.DEVNULL,

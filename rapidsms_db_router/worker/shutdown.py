@@ -10,12 +10,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
 from billiard.pool import Worker  # type: ignore[import-untyped]
 from billiard.process import current_process  # type: ignore[import-untyped]
+from billiard.util import set_pdeathsig  # type: ignore[import-untyped]
 from celery import current_task
 from celery.signals import (
     task_postrun,
@@ -69,6 +71,11 @@ def _process_init(**_: Any) -> None:
     worker = getattr(current_process(), "_target", None)
     if isinstance(worker, Worker):
         _child = Child(worker)
+        if worker.inq._rlock is not None:
+            # the pools with a shared pipe start processes in a thread. Celery has the system kill
+            # a process with its parent, for which the end of that thread counts already
+            with suppress(OSError):  # there is no such thing on this system
+                set_pdeathsig(0)
 
 
 @task_postrun.connect

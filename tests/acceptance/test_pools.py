@@ -25,6 +25,8 @@ from rapidsms_db_router.worker.shutdown import on_shutdown
 
 HERE = Path(__file__).parent
 app = Celery(broker=os.environ["BROKER"])
+if app.conf.broker_url == "filesystem://":
+    app.conf.broker_transport = "rapidsms_db_router.brokers.filesystem.Transport"
 folders = "data_folder_in", "data_folder_out", "control_folder"
 app.conf.broker_transport_options = {
     "global_keyprefix": os.environ["PREFIX"],
@@ -32,7 +34,8 @@ app.conf.broker_transport_options = {
 }
 
 def call(task):
-    time.sleep(2)
+    # the second is in flight for longer than a pool takes to notice that it is to end
+    time.sleep(6 if task == "two" else 2)
     (HERE / f"{task}.called").touch()
 
 @app.task(name="rapidsms_db_router.begin")
@@ -208,6 +211,22 @@ def test_a_process_group_that_is_terminated_finishes_first(slow: Slow, seconds: 
 
     assert slow.has("one.ran")
     assert slow.has("one.called")
+
+
+def test_no_process_outlives_its_worker_for_long(slow: Slow) -> None:
+    process = slow.begin("one", 0)
+
+    slow.worker.send_signal(signal.SIGKILL)
+
+    wait_for("its end", lambda: not is_alive(process))
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def assert_ends_well(slow: Slow, send_signal: Callable[[signal.Signals], None]) -> None:
