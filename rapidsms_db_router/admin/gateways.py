@@ -5,14 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
 from rapidsms_db_router.admin.base import ReadOnlyAdmin
-from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import operators
-from rapidsms_db_router.models import Batch, Gateway, SlotLease
+from rapidsms_db_router.limits.slots import InFlight, in_flight
+from rapidsms_db_router.models import Batch, Gateway
 from rapidsms_db_router.publishing import doorbells
+
+
+class WithCalls(ChangeList):
+    """Backends with the calls that are made now."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the calls of all backends at once."""
+        super().get_results(request)
+        found = in_flight()
+        for backend in self.result_list:
+            backend.calls_now = found.get(backend.pk, InFlight())
 
 
 @admin.register(Gateway)
@@ -27,21 +39,16 @@ class GatewayAdmin(ReadOnlyAdmin):
     actions = ("pause", "resume")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Gateway]:
-        """Add how many batches wait, and how many calls are in flight or left behind."""
+        """Add how many batches wait."""
         batches = Batch.objects.filter(backend=OuterRef("pk"), claim_token=None).order_by()
-        leases = SlotLease.objects.filter(backend=OuterRef("pk"), expires_at__gt=now()).order_by()
         waiting = batches.values("backend").annotate(number=Count("pk"))
-        calls, threads = (
-            leases.values("backend").annotate(number=Sum(column))
-            for column in ("in_flight", "abandoned")
-        )
-        backends = super().get_queryset(request)
-        found: QuerySet[Gateway] = backends.annotate(
-            waiting_batches=Subquery(waiting.values("number")),
-            calls_in_flight=Subquery(calls.values("number")),
-            threads_abandoned=Subquery(threads.values("number")),
-        )
+        found: QuerySet[Gateway] = super().get_queryset(request)
+        found = found.annotate(waiting_batches=Subquery(waiting.values("number")))
         return found
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Add the calls that are made now."""
+        return WithCalls
 
     @admin.display(description="state")
     def state(self, backend: Gateway) -> str:
@@ -62,12 +69,12 @@ class GatewayAdmin(ReadOnlyAdmin):
     @admin.display(description="calls in flight")
     def in_flight(self, backend: Any) -> int:
         """How many calls of it all workers make now."""
-        return backend.calls_in_flight or 0
+        return int(backend.calls_now.calls)
 
     @admin.display(description="threads left behind")
     def abandoned(self, backend: Any) -> int:
         """How many calls are over by their deadline, and have not returned yet."""
-        return backend.threads_abandoned or 0
+        return int(backend.calls_now.abandoned)
 
     @admin.action(permissions=["pause"], description="Pause: nothing is sent to them")
     def pause(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:

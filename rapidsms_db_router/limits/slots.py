@@ -9,11 +9,43 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from django.db.models import Count, Sum
+
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import SlotLease
 
 #: A lease that is not renewed for this many seconds has ended: its sender is gone.
 LEASE = datetime.timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """The calls of one backend that all workers make now."""
+
+    calls: int = 0
+    #: Threads of calls that did not keep their deadline.
+    abandoned: int = 0
+    #: Worker processes that send to it.
+    senders: int = 0
+    #: SMS segments a second that they have sent of late.
+    pace: float = 0.0
+
+
+def in_flight() -> dict[int, InFlight]:
+    """Return the calls that are made now, by the backend's primary key."""
+    leases = SlotLease.objects.filter(expires_at__gt=now()).order_by().values("backend")
+    found = leases.annotate(
+        calls=Sum("in_flight"),
+        threads=Sum("abandoned"),
+        senders=Count("sender", distinct=True),
+        speed=Sum("pace"),
+    )
+    return {
+        row["backend"]: InFlight(row["calls"], row["threads"], row["senders"], row["speed"])
+        for row in found
+    }
 
 
 def fair_share(slots: int, wanted: int, others: Sequence[int]) -> int:

@@ -86,6 +86,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
             },
         ),
         migrations.CreateModel(
@@ -110,6 +111,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -153,6 +155,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "indexes": [
                     models.Index(fields=["external_id"], name="early_report_by_external_id")
                 ],
@@ -169,13 +172,17 @@ class Migration(migrations.Migration):
                 ),
                 ("next_look", models.DateTimeField()),
             ],
-            options={"base_manager_name": "objects"},
+            options={
+                "base_manager_name": "objects",
+                "default_permissions": (),
+            },
         ),
         migrations.CreateModel(
             name="Gateway",
             fields=[],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "verbose_name": "backend",
                 "permissions": (
                     ("pause_backend", "Can pause and resume a backend, and change its limits"),
@@ -219,7 +226,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-            options={"base_manager_name": "objects"},
+            options={
+                "base_manager_name": "objects",
+                "default_permissions": (),
+            },
         ),
         migrations.CreateModel(
             name="Message",
@@ -289,6 +299,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "permissions": (
                     ("resend_message", "Can send errored transmissions again"),
                     ("reprocess_message", "Can process an errored inbound message again"),
@@ -345,6 +356,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [
                     rapidsms_db_router.models.indexes.PartialIndex(
                         fields=["backend", "position", "id"],
@@ -385,6 +397,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "constraints": [
                     models.UniqueConstraint(fields=("backend", "sender"), name="one_lease_a_sender")
                 ],
@@ -445,6 +458,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "indexes": [
                     rapidsms_db_router.models.indexes.PartialIndex(
                         fields=["external_id", "id"],
@@ -496,6 +510,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [models.Index(fields=["external_id", "id"], name="part_by_external_id")],
                 "constraints": [
                     models.UniqueConstraint(

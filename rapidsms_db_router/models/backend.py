@@ -10,7 +10,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import connection
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 
 class BackendStateQuerySet(models.QuerySet["BackendState"]):
@@ -41,7 +41,7 @@ class BackendStateQuerySet(models.QuerySet["BackendState"]):
         return states.get()
 
 
-class BackendState(models.Model):
+class BackendState(PrimaryModel):
     """Whether a backend may be called now: its pause, its circuit breaker and its rate.
 
     Whatever decides by it, or changes it, locks it first.
@@ -77,9 +77,6 @@ class BackendState(models.Model):
 
     objects = PrimaryManager.from_queryset(BackendStateQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
-
     def __str__(self) -> str:
         return f"{self.backend_id}: {'paused' if self.paused else 'not paused'}"
 
@@ -88,7 +85,7 @@ class BackendState(models.Model):
         return self.paused and (self.paused_until is None or self.paused_until > moment)
 
 
-class SlotLease(models.Model):
+class SlotLease(PrimaryModel):
     """How many calls of a backend one sender may have in flight, until its lease ends."""
 
     #: The backend.
@@ -110,8 +107,7 @@ class SlotLease(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
         constraints = (
             models.UniqueConstraint(fields=("backend", "sender"), name="one_lease_a_sender"),
         )
@@ -128,5 +124,6 @@ class Gateway(Backend):
     class Meta:
         proxy = True
         base_manager_name = "objects"
+        default_permissions = ("view",)
         verbose_name = "backend"
         permissions = (("pause_backend", "Can pause and resume a backend, and change its limits"),)

@@ -8,7 +8,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.message import Message
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: The position of replies: before all batches of broadcasts, which begin at 0.
 REPLY = -1
@@ -46,7 +46,7 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         return self.filter(recover_at__lte=now()).order_by("recover_at")
 
 
-class Batch(models.Model):
+class Batch(PrimaryModel):
     """Transmissions of one message to one backend that are still to be sent.
 
     A row is here from the transaction that stores its transmissions to the transaction that stores
@@ -92,8 +92,7 @@ class Batch(models.Model):
 
     objects = PrimaryManager.from_queryset(BatchQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
         indexes = (
             PartialIndex(
                 fields=("backend", "position", "id"),

@@ -7,7 +7,7 @@ import datetime
 from django.db import models
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: A bulk action of which no chunk was done for this long has lost its task, in seconds.
 STALLED = 30.0
@@ -22,7 +22,7 @@ class BulkActionQuerySet(models.QuerySet["BulkAction"]):
         return self.filter(state=BulkAction.State.RUNNING, updated__lte=since)
 
 
-class BulkAction(models.Model):
+class BulkAction(PrimaryModel):
     """Something that is done to many rows, which were chosen before it began.
 
     What is still to be done is in its chunks. A chunk is deleted in the transaction that does it,
@@ -90,14 +90,14 @@ class BulkAction(models.Model):
 
     objects = PrimaryManager.from_queryset(BulkActionQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
+        default_permissions = ("view",)
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.kind}, {self.handled} of {self.total}"
 
 
-class BulkActionChunk(models.Model):
+class BulkActionChunk(PrimaryModel):
     """Rows of a bulk action that are still to be done, in one transaction."""
 
     #: The bulk action.
@@ -108,9 +108,6 @@ class BulkActionChunk(models.Model):
     size = models.PositiveIntegerField()
 
     objects = PrimaryManager()
-
-    class Meta:
-        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.size} of {self.action_id}"

@@ -10,7 +10,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: How long a report waits for the id it speaks of.
 KEPT = datetime.timedelta(days=1)
@@ -61,7 +61,7 @@ class EarlyReportQuerySet(models.QuerySet["EarlyReport"]):
         return count
 
 
-class EarlyReport(models.Model):
+class EarlyReport(PrimaryModel):
     """What a gateway reported of an id that its backend had not returned yet, or never did."""
 
     #: The gateway's own id of what was sent.
@@ -85,8 +85,8 @@ class EarlyReport(models.Model):
 
     objects = PrimaryManager.from_queryset(EarlyReportQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
+        default_permissions = ("view",)
         # one index: that of the field would have a second one on PostgreSQL, for LIKE
         indexes = (models.Index(fields=("external_id",), name="early_report_by_external_id"),)
 

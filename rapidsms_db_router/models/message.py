@@ -13,7 +13,7 @@ from rapidsms_db_router.choices import Direction, Status, in_words
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import status
 from rapidsms_db_router.models.indexes import PartialIndex
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: What is errored, and whose errored transmissions will all be tried again.
 RETRYING = models.Q(status=Status.ERRORED, direction=Direction.OUTGOING, given_up=False)
@@ -33,7 +33,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return waiting.filter(recover_at__gt=now())
 
 
-class Message(models.Model):
+class Message(PrimaryModel):
     """One text, received from or to be sent to one or more connections."""
 
     #: How far the message has come; see :class:`~rapidsms_db_router.choices.Status`.
@@ -91,8 +91,8 @@ class Message(models.Model):
 
     objects = PrimaryManager.from_queryset(MessageQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
+        default_permissions = ("view",)
         constraints = (
             # a unique field would have a second index on PostgreSQL, for LIKE
             models.UniqueConstraint(fields=("dedup_key",), name="one_message_a_dedup_key"),

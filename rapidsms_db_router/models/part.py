@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from django.db import models
 
 from rapidsms_db_router.choices import Outcome
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 from rapidsms_db_router.models.transmission import Transmission
 
 
@@ -27,7 +27,7 @@ class PartQuerySet(models.QuerySet["Part"]):
         )
 
 
-class Part(models.Model):
+class Part(PrimaryModel):
     """One part of a transmission that takes several SMS.
 
     Most transmissions have none: there is a row for each of several ids that a backend has
@@ -48,8 +48,7 @@ class Part(models.Model):
 
     objects = PrimaryManager.from_queryset(PartQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
         constraints = (
             models.UniqueConstraint(fields=("transmission", "external_id"), name="one_row_a_part"),
         )

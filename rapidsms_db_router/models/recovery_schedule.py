@@ -8,7 +8,7 @@ from django.db import models
 
 from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: A worker counts its own interval; a look that comes this much early is on time.
 TOLERANCE = datetime.timedelta(seconds=1)
@@ -27,16 +27,13 @@ class RecoveryScheduleQuerySet(models.QuerySet["RecoverySchedule"]):
         return created
 
 
-class RecoverySchedule(models.Model):
+class RecoverySchedule(PrimaryModel):
     """When one of the workers looks for lost work again: one row, moved by each look."""
 
     #: When the next look is due.
     next_look = models.DateTimeField()
 
     objects = PrimaryManager.from_queryset(RecoveryScheduleQuerySet)()
-
-    class Meta:
-        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return f"next look {self.next_look}"

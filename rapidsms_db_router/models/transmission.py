@@ -17,7 +17,7 @@ from rapidsms_db_router.choices import Status, in_words
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.message import Message
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: The width of the column of a transmission's external id.
 LONGEST_EXTERNAL_ID = 255
@@ -127,7 +127,7 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
                 yield Group(backend_id, name, batch)
 
 
-class Transmission(models.Model):
+class Transmission(PrimaryModel):
     """One message from or to one connection."""
 
     #: The message.
@@ -162,8 +162,8 @@ class Transmission(models.Model):
 
     objects = PrimaryManager.from_queryset(TransmissionQuerySet)()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
+        default_permissions = ("view",)
         constraints = (
             models.UniqueConstraint(
                 fields=("message", "connection"), name="one_transmission_a_connection"

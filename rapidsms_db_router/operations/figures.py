@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, Func, IntegerField, Min, Q, QuerySet, Sum
+from django.db.models import Func, IntegerField, Min, Q, QuerySet, Sum
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
@@ -21,7 +21,8 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit, operators
 from rapidsms_db_router.limits.circuit import Circuit
 from rapidsms_db_router.limits.overrides import Limits, limits_of
-from rapidsms_db_router.models import Batch, SlotLease
+from rapidsms_db_router.limits.slots import InFlight, in_flight
+from rapidsms_db_router.models import Batch
 from rapidsms_db_router.operations import histograms
 from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Span, Tally
 from rapidsms_db_router.operations.tallies.hours import HOUR, hour_of
@@ -59,19 +60,6 @@ class Waiting:
     def all(self) -> int:
         """How many transmissions there are."""
         return self.ready + self.later
-
-
-@dataclass
-class InFlight:
-    """The calls of one backend that all workers make now."""
-
-    calls: int = 0
-    #: Threads of calls that did not keep their deadline.
-    abandoned: int = 0
-    #: Worker processes that send to it.
-    senders: int = 0
-    #: SMS segments a second that they have sent of late.
-    pace: float = 0.0
 
 
 @dataclass
@@ -174,21 +162,6 @@ def waiting() -> dict[int, Waiting]:
     )
     return {
         row["backend"]: Waiting(row["ready"] or 0, row["all"] - (row["ready"] or 0), row["since"])
-        for row in found
-    }
-
-
-def in_flight() -> dict[int, InFlight]:
-    """Return the calls that are made now, by the backend's primary key."""
-    leases = SlotLease.objects.filter(expires_at__gt=now()).order_by().values("backend")
-    found = leases.annotate(
-        calls=Sum("in_flight"),
-        threads=Sum("abandoned"),
-        senders=Count("sender", distinct=True),
-        pace=Sum("pace"),
-    )
-    return {
-        row["backend"]: InFlight(row["calls"], row["threads"], row["senders"], row["pace"])
         for row in found
     }
 

@@ -11,7 +11,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.models import Message
-from rapidsms_db_router.models.primary import PrimaryManager
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: The most characters of a reason.
 LONGEST_REASON = 80
@@ -51,7 +51,7 @@ class Span(models.TextChoices):
     DELIVERED = "delivered"
 
 
-class Hour(models.Model):
+class Hour(PrimaryModel):
     """An hour in which transmissions were stored, as a range of primary keys.
 
     The range ends where that of the next hour begins.
@@ -70,14 +70,11 @@ class Hour(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
-
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%d %H:%M %Z}".rstrip()
 
 
-class Tally(models.Model):
+class Tally(PrimaryModel):
     """How many transmissions of one hour have the same backend, outcome and reason."""
 
     #: The hour in which they were stored.
@@ -97,14 +94,11 @@ class Tally(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
-
     def __str__(self) -> str:
         return f"{self.hour_id} {self.backend} {self.outcome}: {self.transmissions}"
 
 
-class Latency(models.Model):
+class Latency(PrimaryModel):
     """How long the transmissions of one hour and backend took, as a histogram."""
 
     #: The hour in which they were stored.
@@ -118,14 +112,11 @@ class Latency(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
-
     def __str__(self) -> str:
         return f"{self.hour_id} {self.backend} {self.span}"
 
 
-class Broadcast(models.Model):
+class Broadcast(PrimaryModel):
     """A message to many people; found by the tallies, or written on the page."""
 
     #: The message.
@@ -137,14 +128,11 @@ class Broadcast(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
-
     def __str__(self) -> str:
         return f"{self.message_id}: {self.recipients}"
 
 
-class Draft(models.Model):
+class Draft(PrimaryModel):
     """A broadcast that its author looks at before it is sent."""
 
     text = models.TextField()
@@ -158,14 +146,11 @@ class Draft(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
-
     def __str__(self) -> str:
         return f"{self.pk} by {self.author}"
 
 
-class Alert(models.Model):
+class Alert(PrimaryModel):
     """An incident that is going on, or that was told of and has ended: each is told once."""
 
     #: What is wrong; see :mod:`.incidents`.
@@ -181,8 +166,7 @@ class Alert(models.Model):
 
     objects = PrimaryManager()
 
-    class Meta:
-        base_manager_name = "objects"
+    class Meta(PrimaryModel.Meta):
         constraints = (
             models.UniqueConstraint(fields=("code", "backend"), name="one_alert_an_incident"),
         )

@@ -9,16 +9,15 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import Sum
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from rapidsms.models import Backend
 
-from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import operators
+from rapidsms_db_router.limits.slots import InFlight, in_flight
 from rapidsms_db_router.management import names
-from rapidsms_db_router.models import Batch, SlotLease
+from rapidsms_db_router.models import Batch
 from rapidsms_db_router.publishing import doorbells
 
 
@@ -57,15 +56,15 @@ class Command(BaseCommand):
         for backend in resumed:
             operators.resume(backend)
             doorbells.publish_outbound(backend, message_id=0)
+        flying = in_flight()
         backends = Backend.objects.using(alias()).select_related("router_state")
         for backend in backends.order_by("name"):
             waiting = Batch.objects.filter(backend=backend, claim_token=None).count()
-            leases = SlotLease.objects.filter(backend=backend, expires_at__gt=now())
-            calls = leases.aggregate(n=Sum("in_flight"), left=Sum("abandoned"))
+            calls = flying.get(backend.pk, InFlight())
             state = operators.describe(backend)
             self.stdout.write(
-                f"{backend}: {state}; {waiting} batches waiting, {calls['n'] or 0} calls in flight,"
-                f" {calls['left'] or 0} threads left behind"
+                f"{backend}: {state}; {waiting} batches waiting, {calls.calls} calls in flight,"
+                f" {calls.abandoned} threads left behind"
             )
 
 

@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -70,6 +71,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("code", "backend"), name="one_alert_an_incident"
@@ -99,6 +101,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -126,6 +129,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -161,6 +165,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -204,6 +209,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
     ]
