@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-kannel test fuzz storms soak bench lint types migrations docs dist check clean
+.PHONY: demo demo-kannel screenshots test fuzz storms soak bench lint types migrations docs dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -14,6 +14,10 @@ demo: $(INSTALLED)
 # With a real Kannel, and phones that it simulates: needs Debian's kannel and kannel-extras.
 demo-kannel: $(INSTALLED)
 	$(BIN)/python -m demo kannel
+
+# The pictures of the documentation: needs Debian's chromium, chromium-driver and pngquant.
+screenshots: $(INSTALLED)
+	$(BIN)/python -m demo.screenshots
 
 # SQLite always; PostgreSQL, MariaDB, Redis and RabbitMQ where they answer, and always under CI.
 test: $(INSTALLED)

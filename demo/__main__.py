@@ -1,21 +1,21 @@
 """Shows the router at work: ``python -m demo``, or ``make demo``.
 
-Starts a web server, a worker and a gateway, has SMS answered and a broadcast sent, and then
-serves until Ctrl-C. Without a terminal it ends by itself: with status 0 if every message ended
-as it should, else with 1.
+Starts a web server, a worker and two gateways, has SMS answered and a broadcast sent. Then one of
+the gateways fails for a while, to be watched on the page Operations. Serves until Ctrl-C. Without a
+terminal it ends by itself: with status 0 if every message ended as it should, else with 1.
 
 ``python -m demo kannel``, or ``make demo-kannel``, does so with a Kannel that it starts, at which
 phones text in.
 """
 
 import os
+import select
 import sys
 import time
 from shutil import rmtree
 from urllib.request import urlopen
 
 import django
-from django.core.management import call_command
 
 from demo import kannel
 from demo.processes import DemoFailed, Processes, free_port
@@ -24,8 +24,6 @@ PORT, GATEWAY_PORT = free_port(8000), free_port()
 WEB, GATEWAY = f"http://127.0.0.1:{PORT}/", f"http://127.0.0.1:{GATEWAY_PORT}/"
 WITH_KANNEL = sys.argv[1:] == ["kannel"]
 KANNEL = kannel.Ports(*(free_port() for _ in kannel.Ports._fields))
-#: Name and password.
-LOGIN = "demo"
 
 
 def main():
@@ -50,11 +48,13 @@ def main():
                 phones = start_kannel(processes, RUN / "kannel") if WITH_KANNEL else None
                 say(f"  All answer; their logs are in {RUN}.")
                 problems = show_kannel(processes, phones) if WITH_KANNEL else show(processes)
+                if not WITH_KANNEL:
+                    problems += show_outage(processes)
                 for problem in problems:
                     say(f"{RED}Wrong: {problem}.{PLAIN}")
                 if not problems:
                     say(f"{GREEN}Every message ended as it should.{PLAIN}")
-                if sys.stdin.isatty() and sys.stdout.isatty():
+                if is_watched():
                     serve(processes)
             except KeyboardInterrupt:
                 say("\nEnding; the worker takes a few seconds.")
@@ -73,21 +73,28 @@ def set_up():
     os.environ.update(
         DJANGO_SETTINGS_MODULE="demo.settings",
         DEMO_GATEWAY_URL=GATEWAY,
-        DEMO_SENDSMS_URL=f"http://127.0.0.1:{KANNEL.sendsms}/cgi-bin/sendsms",
         DEMO_WEB_URL=WEB.rstrip("/"),
         PYTHONUNBUFFERED="1",  # the logs are complete whenever one looks
         no_proxy="127.0.0.1",
     )
+    if WITH_KANNEL:
+        os.environ["DEMO_SENDSMS_URL"] = f"http://127.0.0.1:{KANNEL.sendsms}/cgi-bin/sendsms"
     django.setup()
+
+
+def is_watched():
+    """Return whether somebody sits in front of it."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def start(processes):
     """Bring the database up to date, start the processes and wait until they answer."""
-    from django.contrib.auth.models import User
+    from demo import database
+    from demo.screen import say
+    from demo.settings import RUN
 
-    call_command("migrate", verbosity=0)
-    if not User.objects.filter(username=LOGIN).exists():
-        User.objects.create_superuser(LOGIN, password=LOGIN)
+    if database.prepare(RUN):
+        say("  The database was of another version, and is replaced.")
     if not WITH_KANNEL:
         processes.start("gateway", "-m", "demo.gateway", str(GATEWAY_PORT))
         processes.wait_for(lambda: answers(f"{GATEWAY}?id=0"), 30, "the gateway")
@@ -162,14 +169,42 @@ def show_kannel(processes, phones):
     return list(texting.problems())
 
 
+def show_outage(processes):
+    """Have a gateway fail and come back; return what ended otherwise than it should."""
+    from demo.database import LOGIN
+    from demo.outage import Outage
+    from demo.screen import heading, say
+
+    heading("A gateway that fails for a while, and comes back")
+    if is_watched():
+        say(f"  Open {WEB}operations/ as {LOGIN} with the password {LOGIN}, beside this window.")
+        say("  You will see: the incident in red, what waits, and how the rest is sent afterwards.")
+        say("  Press Enter when the page is there.")
+        wait_for_enter(processes)
+    outage = Outage(processes, is_watched())
+    outage.run()
+    return list(outage.problems())
+
+
+def wait_for_enter(processes):
+    """Return when the user has pressed Enter."""
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        processes.check()
+    sys.stdin.readline()
+
+
 def serve(processes):
     """Say what there is to see, and serve until Ctrl-C."""
+    from demo.database import LOGIN
     from demo.screen import heading, say
 
     heading(f"Now open in a browser, as {LOGIN} with the password {LOGIN}:")
+    say(f"  {WEB}operations/  what every backend does, and what needs a person")
+    if not WITH_KANNEL:
+        say(f"  {WEB}operations/failures/  who was not reached, and why; send it again")
+        say(f"  {WEB}operations/messages/?search=0772000001  what one person texted and was sent")
     say(f"  {WEB}  to send an SMS of your own, and see its reply")
     say(f"  {WEB}admin/rapidsms_db_router/message/  what became of every message")
-    say(f"  {WEB}admin/rapidsms_db_router/transmission/?status__exact=E  who was not reached")
     if WITH_KANNEL:
         say(f"  {WEB}admin/kannel/deliveryreport/  what Kannel reported")
     say("Ctrl-C ends the demo.")

@@ -1,17 +1,20 @@
-"""A pretended SMS gateway: ``python -m demo.gateway PORT``.
+"""Pretended SMS gateways, one a path: ``python -m demo.gateway PORT``.
 
-``POST /`` with ``{"id": ..., "text": ..., "to": [numbers]}`` sends a message, and answers
-``{"refused": {number: reason}}``. ``GET /?id=...`` answers how often each number got a message.
+``POST`` with ``{"id": ..., "text": ..., "to": [numbers]}`` sends a message, and answers
+``{"refused": {number: reason}}``. ``GET ?id=...`` answers how often each number got a message.
+``PUT`` with ``{"seconds": ...}`` has the gateway of that path refuse every call for so long.
 """
 
 import json
 import sys
 import time
 from collections import Counter, defaultdict
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
+NO_CREDIT = "no credit"
 NO_SUCH_NUMBER = "no such number"
 SWITCHED_OFF = "phone switched off"
 #: How often a phone that is switched off refuses a message before it takes it.
@@ -22,6 +25,8 @@ SMS_TIME = 0.004
 lock = Lock()
 tries = defaultdict(Counter)
 accepted = defaultdict(Counter)
+#: By path: until when that gateway refuses every call.
+refusing = {}
 
 
 def has_no_subscriber(number):
@@ -56,7 +61,10 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     def do_POST(self):
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        message = self.body()
+        if time.monotonic() < refusing.get(self.path, 0):
+            self.answer({}, HTTPStatus.FORBIDDEN, NO_CREDIT)
+            return
         time.sleep(SMS_TIME * len(message["to"]))
         results = {number: send(message["id"], number) for number in message["to"]}
         self.answer({"refused": {number: why for number, why in results.items() if why}})
@@ -67,9 +75,16 @@ class Handler(BaseHTTPRequestHandler):
             counts = dict(accepted[int(query["id"][0])])
         self.answer({"accepted": counts})
 
-    def answer(self, said):
+    def do_PUT(self):
+        refusing[self.path] = time.monotonic() + self.body()["seconds"]
+        self.answer({})
+
+    def body(self):
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def answer(self, said, status=HTTPStatus.OK, reason=None):
         body = json.dumps(said).encode()
-        self.send_response(200)
+        self.send_response(status, reason)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

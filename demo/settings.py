@@ -6,7 +6,7 @@ from pathlib import Path
 from demo.kannel import SENDSMS_PARAMS
 
 #: Everything the demo writes is in here; delete the folder to begin anew.
-RUN = Path(__file__).parent / "run"
+RUN = Path(os.environ.get("DEMO_FOLDER") or Path(__file__).parent / "run")
 QUEUE, CONTROL = RUN / "broker" / "queue", RUN / "broker" / "control"
 for folder in (QUEUE, CONTROL):
     folder.mkdir(parents=True, exist_ok=True)
@@ -15,6 +15,7 @@ SECRET_KEY = "only for the demo"
 DEBUG = True  # so that runserver serves the pages' styles, too
 USE_TZ = True
 TIME_ZONE = "UTC"
+LANGUAGE_CODE = os.environ.get("DEMO_LANGUAGE", "en-us")
 ROOT_URLCONF = "demo.urls"
 STATIC_URL = "/static/"
 LOGIN_URL = "rapidsms-login"
@@ -90,22 +91,31 @@ INSTALLED_BACKENDS = {
         "url": os.environ.get("DEMO_GATEWAY_URL", "http://127.0.0.1:8001/"),
         "router.db.batch_size": 50,
     },
-    "kannel": {
-        "ENGINE": "rapidsms_db_router.gateways.kannel.KannelBackend",
-        "sendsms_url": os.environ.get("DEMO_SENDSMS_URL", "http://127.0.0.1:13013/cgi-bin/sendsms"),
-        "sendsms_params": SENDSMS_PARAMS,
-        "delivery_report_url": os.environ.get("DEMO_WEB_URL", "http://127.0.0.1:8000"),
+    # another gateway, whose account has no credit for a while
+    "north": {
+        "ENGINE": "demo.health.backends.GatewayBackend",
+        "url": os.environ.get("DEMO_GATEWAY_URL", "http://127.0.0.1:8001/") + "north",
+        "router.db.batch_size": 5,
+        "router.db.rate": "20/s",
     },
     "message_tester": {
         "ENGINE": "rapidsms.backends.database.DatabaseBackend",
         "router.db.eager": True,  # its page shows the reply at once
     },
 }
+if "DEMO_SENDSMS_URL" in os.environ:  # "make demo-kannel"
+    INSTALLED_BACKENDS["kannel"] = {
+        "ENGINE": "rapidsms_db_router.gateways.kannel.KannelBackend",
+        "sendsms_url": os.environ["DEMO_SENDSMS_URL"],
+        "sendsms_params": SENDSMS_PARAMS,
+        "delivery_report_url": os.environ["DEMO_WEB_URL"],
+    }
 
-# The router: quick and few retries, so that the demo ends within a minute
+# The router: quick and few retries, so that the demo ends soon, and figures that are quickly there
 
 DB_ROUTER_MAX_RETRIES = 3
 DB_ROUTER_RETRY_BACKOFF = 1
+DB_ROUTER_RECOVERY_INTERVAL = 5
 
 # Celery: without a celery.py, the router makes an app from these
 
