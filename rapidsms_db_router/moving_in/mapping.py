@@ -60,7 +60,7 @@ def status_of_message(direction: str) -> str:
         f" THEN '{Status.ERRORED}'"
         f" WHEN c.unfinished > 0 THEN '{Status.QUEUED}'"
         f" WHEN {inbound} THEN '{Status.RECEIVED}'"
-        f" WHEN c.sent > 0 THEN '{Status.SENT}' ELSE '{Status.DELIVERED}' END"
+        f" WHEN c.undelivered > 0 THEN '{Status.SENT}' ELSE '{Status.DELIVERED}' END"
     )
 
 
@@ -121,7 +121,7 @@ def counts(words: Dialect, among: str, model: type[Transmission] | None = None) 
         "SELECT o.message_id, COUNT(*) AS total,"
         f" SUM(CASE WHEN {ERRORED} THEN 1 ELSE 0 END) AS errored,"
         f" SUM(CASE WHEN o.status IN ({UNFINISHED}) THEN 1 ELSE 0 END) AS unfinished,"
-        f" SUM(CASE WHEN o.status = '{Status.SENT}' THEN 1 ELSE 0 END) AS sent,"
+        f" SUM(CASE WHEN o.status = '{Status.DELIVERED}' THEN 0 ELSE 1 END) AS undelivered,"
         f" MAX({words.date('o.sent')}) AS last_sent"
         f" FROM {source} o WHERE {among} GROUP BY o.message_id"
     )

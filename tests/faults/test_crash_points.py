@@ -11,8 +11,7 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from django.db import Error, connections
-from django.db.backends.signals import connection_created
+from django.db import Error
 from rapidsms.models import Contact
 from rapidsms.router import lookup_connections, receive, send
 
@@ -33,6 +32,7 @@ from rapidsms_db_router.models import (
 from rapidsms_db_router.outbound import discarding
 from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
 from rapidsms_db_router.publishing import doorbells
+from tests.faults import disks
 from tests.faults.conftest import CRASH_POINTS
 from tests.faults.crashing import ACCEPTED, ALL, COMMITTED, Fault, at_each_point, run_in_child
 from tests.faults.processes import Process, is_over, recover, work
@@ -56,22 +56,8 @@ def log(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_disks():
-    """Have commits not wait for the disk: it is processes that die here, not machines."""
-    statements = {
-        "sqlite": "PRAGMA synchronous = OFF",
-        "postgresql": "SET synchronous_commit = off",
-    }
-
-    def set_up(connection, **_):
-        if statement := statements.get(connection.vendor):
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-
-    connections.close_all()
-    connection_created.connect(set_up)
-    yield
-    connection_created.disconnect(set_up)
-    connections.close_all()
+    with disks.not_waited_for():
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from rapidsms.models import Connection
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.moving_in import keys
+from tests.faults import disks
 
 MIGRATIONS = ("0001_initial", "0002_auto_20150801_2142")
 
@@ -71,7 +72,8 @@ class OldTables:
 def old(transactional_db: None, people: Callable[..., list[Connection]]) -> Iterator[OldTables]:
     """The old tables; each key of this app begins at 1 again afterwards."""
     tables = OldTables(people(5))
-    yield tables
+    with disks.not_waited_for():
+        yield tables
     tables.drop()
     Transmission.objects.all().delete()
     Message.objects.all().delete()
