@@ -268,7 +268,13 @@ class Portable:
         )
 
     def delete_batches(self, ids: Collection[int]) -> None:
-        """Delete batches that the caller holds: nothing of them is left to be sent."""
+        """Delete batches that the caller has locked: nothing of them is left to be sent."""
+        if connection().vendor == "mysql":
+            # Of a small table MariaDB would read every row, and wait for those of other senders. It
+            # takes a hint with no DELETE, but a limit has it look up each row by its key.
+            named = ", ".join(str(int(pk)) for pk in ids)
+            run(f"DELETE FROM {table(Batch)} WHERE id IN ({named}) ORDER BY id LIMIT {len(ids)}")
+            return
         Batch.objects.filter(pk__in=ids)._raw_delete(alias())
 
     def _processing(self, ids: Iterable[int]) -> models.QuerySet[Transmission]:

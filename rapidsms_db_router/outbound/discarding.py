@@ -15,6 +15,7 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import insist
+from rapidsms_db_router.engine import engine
 from rapidsms_db_router.models import Batch, Message, Transmission, status
 from rapidsms_db_router.models.keys import among
 
@@ -90,8 +91,8 @@ def discard_batches(ids: Collection[int], reason: str) -> int:
         of_messages = Message.objects.filter(among(messages))
         of_messages.update(updated=moment)
         locked = list(named.order_by("pk").select_for_update())
-        unclaimed = [batch.pk for batch in locked if batch.claim_token is None]
-        Batch.objects.filter(pk__in=unclaimed).delete()
+        if unclaimed := [batch.pk for batch in locked if batch.claim_token is None]:
+            engine().delete_batches(unclaimed)
         # as in _discard()
         Batch.objects.filter(pk__in=[batch.pk for batch in locked]).update(paused=False)
         pending = {pk for batch in locked for pk in batch.transmission_ids}
