@@ -8,7 +8,7 @@ from functools import partial
 from itertools import groupby
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from rapidsms_db_router import signals
 from rapidsms_db_router.choices import Direction, Status
@@ -101,7 +101,8 @@ def discard_batches(ids: Collection[int], reason: str) -> int:
         rows = Transmission.objects.filter(among(pending))
         count = rows.discard(reason, moment)
         by_key = {message.pk: message for message in of_messages}
-        left = set(Batch.objects.filter(among(by_key, "message")).values_list("message", flat=True))
+        batches = Batch.objects.filter(message=OuterRef("pk"))
+        left = set(of_messages.filter(Exists(batches)).values_list("pk", flat=True))
         if count and left:
             status.mark_errored(Message.objects.filter(among(left)), given_up=True)
         if over := [message for pk, message in by_key.items() if pk not in left]:
