@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import re
+from importlib import import_module
+from io import StringIO
 
 import pytest
 from django.apps import apps
-from django.core.management import CommandError
+from django.core.management import CommandError, call_command
 from django.db import connection
 from rapidsms.router import receive, send
 
@@ -16,7 +18,7 @@ from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.models import Batch, Message, Transmission
-from rapidsms_db_router.moving_in import keys, moving
+from rapidsms_db_router.moving_in import copying, keys, moving
 from rapidsms_db_router.moving_in.dialects import dialect
 from rapidsms_db_router.moving_in.mapping import FAILED_BEFORE
 from rapidsms_db_router.moving_in.unfinished import LEFT_BEHIND
@@ -120,6 +122,42 @@ def test_new_messages_have_keys_far_above_the_old_ones(old, move, person):
     move()
     assert here(later) == ("S", "S")
     assert Message.objects.count() == 3
+
+
+def test_the_first_migration_leaves_room_for_old_rows(old, person):
+    old.store("S")
+    initial = import_module("rapidsms_db_router.migrations.0001_initial")
+    with connection.schema_editor() as editor:
+        initial.begin_above_old_rows(None, editor)
+    message = send("news", [person]).database_message
+    assert message.pk > keys.GAP
+    assert message.transmissions.get().pk > keys.GAP
+
+
+def test_a_run_that_is_interrupted_is_gone_on_with(old, move, monkeypatch):
+    for _ in range(3):
+        old.store("S")
+    monkeypatch.setattr(type(dialect()), "chunk", 1)
+
+    def interrupted(table, span):
+        if span.first == 2:
+            raise KeyboardInterrupt
+        return copying.copy(table, span)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "copy", interrupted)
+        with pytest.raises(CommandError, match="Stopped; the next run goes on from here"):
+            move()
+    assert Message.objects.count() == 1
+    assert "2 messages copied" in move()
+
+
+def test_a_terminal_has_a_bar(old, monkeypatch):
+    old.store("SS")
+    said = StringIO()
+    monkeypatch.setattr(said, "isatty", lambda: True)
+    call_command("import_router_db", stdout=said)
+    assert f"[{'#' * 40}] 3 of 3 rows copied" in said.getvalue()
 
 
 def test_rows_of_our_own_with_the_same_keys_are_refused(old, move, person):
