@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from django.core.cache import cache
 from django.db.models import Count, Q, QuerySet, Sum
 from rapidsms.models import Backend
 
@@ -25,6 +27,8 @@ from rapidsms_db_router.outbound.discarding import CANCELLED, EXPIRED
 ORDER = ("delivered", "sent", "processing", "retrying", "waiting", "failed")
 #: The rate is that of the last minute.
 RECENT = datetime.timedelta(minutes=1)
+#: The counts of a broadcast to so many are kept, for so many times as long as it took to count.
+MANY, TIMES = 100_000, 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Progress:
     counts: dict[str, int]
     #: Those that were sent within the last minute.
     recent: int
+    #: When that was counted.
+    counted_at: datetime.datetime
+    #: Why some failed, the most frequent reason first.
+    reasons: list[Reason] = field(default_factory=list)
     #: What is left, by backend.
     remaining: list[Remaining] = field(default_factory=list)
     #: Whether operators have paused it.
@@ -101,18 +109,39 @@ class Progress:
 
 
 def progress(message: Message) -> Progress:
-    """Return how far a broadcast has come; three queries."""
-    rows = Transmission.objects.filter(message=message)
-    counts = {name: Count("pk", filter=STATES[name][1]) for name in ORDER}
-    recent = Count("pk", filter=Q(sent__gte=now() - RECENT))
-    found = rows.aggregate(recent=recent, **{f"of_{name}": each for name, each in counts.items()})
+    """Return how far a broadcast has come; four queries.
+
+    To count a broadcast to a million takes a second. So the counts of a large one are kept for a
+    while, in Django's cache, and are told with the moment at which they were counted.
+    """
+    key = f"rapidsms_db_router.operations.progress.{message.pk}"
+    kept = cache.get(key)
+    if kept is None:
+        began, moment = time.monotonic(), now()
+        kept = *_counts(message), moment
+        took = time.monotonic() - began
+        if sum(kept[0].values()) >= MANY:
+            cache.set(key, kept, TIMES * took)
+    counts, recent, found, moment = kept
     return Progress(
-        counts={name: found[f"of_{name}"] for name in ORDER},
-        recent=found["recent"],
+        counts=counts,
+        recent=recent,
+        reasons=found,
+        counted_at=moment,
         remaining=_remaining(message),
         is_paused=message.paused_at is not None,
         not_before=message.not_before,
     )
+
+
+def _counts(message: Message) -> tuple[dict[str, int], int, list[Reason]]:
+    """Return the transmissions of a message by state, those sent of late, and why some failed."""
+    rows = Transmission.objects.filter(message=message)
+    counts = {name: Count("pk", filter=STATES[name][1]) for name in ORDER}
+    recent = Count("pk", filter=Q(sent__gte=now() - RECENT))
+    found = rows.aggregate(recent=recent, **{f"of_{name}": each for name, each in counts.items()})
+    by_state = {name: found[f"of_{name}"] for name in ORDER}
+    return by_state, found["recent"], reasons(message) if by_state["failed"] else []
 
 
 def _remaining(message: Message) -> list[Remaining]:

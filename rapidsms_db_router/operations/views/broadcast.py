@@ -37,13 +37,12 @@ class BroadcastView(OperatorsPage):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         found, user = _broadcast(kwargs["pk"]), self.request.user
         message = found.message
-        reasons = progress.reasons(message)
+        told = progress.progress(message)
         return super().get_context_data(
             broadcast=found,
             message=message,
-            progress=progress.progress(message),
-            reasons=reasons,
-            failed=sum(each.count for each in reasons if not each.given_up),
+            progress=told,
+            failed=sum(each.count for each in told.reasons if not each.given_up),
             expired=has_expired(message),
             may_see=people.may_see(user),
             may={asked: user.has_perm(permission) for asked, permission in NEEDED.items()},

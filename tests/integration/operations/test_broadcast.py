@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from django.core.cache import cache
 from django.urls import reverse
 from rapidsms.router import send
 
@@ -139,6 +140,21 @@ def test_it_is_repeated_to_those_who_failed(operator, worker, page, broadcast, c
     assert statuses(broadcast) == "SSSSSEEEE" + 21 * "S"
     assert sum(len(call.identities) for call in calls) == 5
     assert client.post(page, {"do": "repeat"}).url == page
+
+
+def test_the_counts_of_a_large_one_are_kept_for_a_while(broadcast, monkeypatch):
+    monkeypatch.setattr(progress, "MANY", 30)
+    monkeypatch.setattr(progress, "TIMES", 1e6)
+    try:
+        first = progress.progress(broadcast)
+        Transmission.objects.update(status="E", error="no such number")
+        second = progress.progress(broadcast)
+        assert second.counts == first.counts
+        assert second.counted_at == first.counted_at
+        cache.clear()
+        assert progress.progress(broadcast).counts["failed"] == 30
+    finally:
+        cache.clear()
 
 
 def test_an_action_that_is_none_is_refused(operator, page):
