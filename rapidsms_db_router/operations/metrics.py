@@ -85,13 +85,13 @@ def _latencies() -> Metric:
     metric = GaugeMetricFamily(
         "rapidsms_router_latency_seconds",
         "how long the transmissions of this hour and the one before took",
-        labels=["span", "quantile"],
+        labels=["span", "percentile"],
     )
     for span, histogram in figures.latencies(now() - HOUR).items():
         for quantile in QUANTILES:
             value = histograms.percentile(histogram, quantile)
             if value is not None:
-                metric.add_metric([span, str(quantile)], value)
+                metric.add_metric([span, f"{100 * quantile:.0f}"], value)
     return metric
 
 
