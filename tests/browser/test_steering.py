@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.urls import reverse
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 
 from rapidsms_db_router.choices import Direction, Status
@@ -40,11 +41,22 @@ def broadcast(transactional_db: None, people: Any) -> Message:
 
 
 def press(browser: Any, value: str) -> None:
-    browser.find_element(By.CSS_SELECTOR, f"button[value={value}]").click()
+    find(browser, By.CSS_SELECTOR, f"button[value={value}]").click()
+
+
+def find(browser: Any, by: str, words: str) -> Any:
+    """Return an element, once the page that is loading has it."""
+    return wait_for(words, lambda: browser.find_elements(by, words), 20)[0]
 
 
 def see(browser: Any, words: str) -> None:
-    wait_for(words, lambda: words in browser.find_element(By.TAG_NAME, "body").text, 20)
+    def is_there() -> bool:
+        try:
+            return words in browser.find_element(By.TAG_NAME, "body").text
+        except WebDriverException:  # the next page is loading
+            return False
+
+    wait_for(words, is_there, 20)
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
@@ -64,7 +76,7 @@ def test_a_broadcast_is_paused_goes_on_and_is_cancelled(logged_in, live_server, 
     see(browser, "16 transmissions that wait will be given up.")
     press(browser, "start")
     see(browser, "16 transmissions that wait were given up.")
-    browser.find_element(By.LINK_TEXT, "Back to the broadcast").click()
+    find(browser, By.LINK_TEXT, "Back to the broadcast").click()
     see(browser, "Nothing is left to be sent.")
     see(browser, "cancelled")
     assert Transmission.objects.filter(error="cancelled").count() == 16
@@ -83,19 +95,19 @@ def test_a_backend_is_paused_limited_and_resumed_after_a_question(
     browser.set_window_size(width, 900)
     browser.get_log("browser")
     browser.get(live_server.url + reverse("router-operations"))
-    browser.find_element(By.LINK_TEXT, "phones").click()
+    find(browser, By.LINK_TEXT, "phones").click()
     see(browser, "16 SMS, 16 of them for more than a day")
-    browser.find_element(By.NAME, "reason").send_keys("the gateway moves")
+    find(browser, By.NAME, "reason").send_keys("the gateway moves")
     press(browser, "pause")
     see(browser, "(the gateway moves)")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    browser.find_element(By.NAME, "rate").send_keys("20/m")
+    find(browser, By.NAME, "rate").send_keys("20/m")
     press(browser, "limits")
     see(browser, "set here")
     assert BackendState.objects.get().rate == "20/m"
     press(browser, "reset")
     see(browser, "The settings count again.")
-    browser.find_element(By.LINK_TEXT, "Resume …").click()
+    find(browser, By.LINK_TEXT, "Resume …").click()
     see(browser, "16 SMS wait and will be sent, 16 of them are older than a day.")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     press(browser, "discard")
@@ -104,7 +116,7 @@ def test_a_backend_is_paused_limited_and_resumed_after_a_question(
     see(browser, "were given up")
     browser.get(live_server.url + reverse("router-resume", args=[backend.pk]))
     see(browser, "Nothing waits for it.")
-    browser.find_element(By.CSS_SELECTOR, "form .btn-primary").click()
+    find(browser, By.CSS_SELECTOR, "form .btn-primary").click()
     see(browser, "It is called again.")
     assert not BackendState.objects.get().paused
     assert not Batch.objects.exists()
@@ -121,12 +133,12 @@ def test_what_waits_is_moved_to_a_date(logged_in, live_server, broadcast, width)
     browser.get(live_server.url + reverse("router-waiting"))
     see(browser, "scheduled for later")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    browser.find_element(By.LINK_TEXT, "scheduled for later").click()
+    find(browser, By.LINK_TEXT, "scheduled for later").click()
     see(browser, "Clinic opens at 8.")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     press(browser, "move")
     see(browser, "To which date?")
-    date = browser.find_element(By.NAME, "date")
+    date = find(browser, By.NAME, "date")
     browser.execute_script("arguments[0].value = '2040-05-01T12:30'", date)
     press(browser, "move")
     see(browser, "The date is 2040-05-01 12:30:00.")
