@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.db.models import Count, F, QuerySet
 
+from rapidsms_db_router.acting import acted
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
@@ -105,12 +106,14 @@ def describe(kind: str, count: int, *, done: bool = False) -> str:
     return f"{count:,} {rows} {is_done if done else will_be}."
 
 
-def start(action: BulkAction) -> None:
+def start(action: BulkAction, *, by: str = "") -> None:
     """Begin a bulk action: do its first chunk here, and have workers do the others.
 
     A bulk action that has begun already is left alone.
+
+    :param by: who confirms it, if that is not who asked for it.
     """
-    if not _begin(action):
+    if not _begin(action, by):
         return
     if insist(partial(_do_chunk, action.pk)):
         outbox.after_commit(partial(_publish, action.pk))
@@ -122,7 +125,7 @@ def run_here(action: BulkAction, tell: Callable[[BulkAction], None]) -> None:
 
     :param tell: called after each chunk.
     """
-    more = _begin(action)
+    more = _begin(action, "")
     while more:
         more = insist(partial(_do_chunk, action.pk))
         action.refresh_from_db()
@@ -138,18 +141,23 @@ def go_on(action_id: int) -> bool:
     return False
 
 
-def stop(action: BulkAction) -> bool:
+def stop(action: BulkAction, *, by: str = "") -> bool:
     """Do no further chunk of a bulk action; return whether there were any.
 
     What was done stays done.
+
+    :param by: who stops it, if that is not who asked for it.
     """
     with transaction.atomic(using=alias()):
         # waits for a chunk that is being done
         unfinished = BulkAction.objects.filter(
             pk=action.pk, state__in=(State.PREPARED, State.RUNNING)
         )
+        was_running = unfinished.filter(state=State.RUNNING).exists()
         stopped = unfinished.update(state=State.STOPPED, finished=now())
         if stopped:
+            if was_running:
+                acted("stop", by or action.requested_by, action, count=action.handled)
             BulkActionChunk.objects.filter(action=action.pk).delete()
     action.refresh_from_db()
     if stopped:
@@ -157,9 +165,14 @@ def stop(action: BulkAction) -> bool:
     return bool(stopped)
 
 
-def _begin(action: BulkAction) -> bool:
+def _begin(action: BulkAction, by: str) -> bool:
     prepared = BulkAction.objects.filter(pk=action.pk, state=State.PREPARED)
-    begun = prepared.update(state=State.RUNNING, updated=now())
+    with transaction.atomic(using=alias()):
+        begun = prepared.update(state=State.RUNNING, updated=now())
+        if begun:
+            after = {"send_at": action.send_at} if action.send_at else {}
+            who, reason = by or action.requested_by, action.reason
+            acted(action.kind, who, action, count=action.total, after=after, reason=reason)
     if begun:
         ids = action.pk, action.kind, action.total
         logger.info("bulk_action_started action=%s kind=%s rows=%s", *ids)

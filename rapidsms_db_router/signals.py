@@ -31,6 +31,40 @@ a time. All others run in the thread that has made the change.
     ``sender``: :class:`~rapidsms_db_router.models.Transmission`; ``last_id``: the primary key of
     the last transmission among them.
 
+``operator_acted``
+    A person has done something: on a page, in the admin or by a command. It is sent inside the
+    transaction that does it, so that what a receiver writes is stored if the action is, and only
+    then. A receiver that does anything else waits for ``transaction.on_commit``.
+    ``sender``: the class of the subject, or ``None``; ``kind``; ``by``: a user's name, or such as
+    ``manage.py backends (root)``; ``subject``: the row that it was done to, or ``None``; ``count``:
+    to how many, or ``None``; ``before`` and ``after``: dictionaries of what it has changed;
+    ``reason``: why, in the person's words.
+
+    ======================================== =====================================================
+    kind                                     subject
+    ======================================== =====================================================
+    ``pause`` ``resume`` ``set_limits``      a backend
+    ``pause_message`` ``go_on_message``      an outbound message
+    ``resend`` ``reprocess`` ``cancel``      a :class:`~rapidsms_db_router.models.BulkAction` that
+    ``discard`` ``send_now`` ``move``        begins
+    ``stop``                                 a bulk action that ends early
+    ``recover``                              ``None``: ``manage.py recover_messages``
+    ======================================== =====================================================
+
+``circuit_opened``
+    A backend is out of order, and is not called for a while. It is sent once over all workers, and
+    not again until the circuit has closed.
+    ``sender``: :class:`~rapidsms_db_router.models.BackendState`; ``backend_name``; ``reason``: in
+    one line; ``since``: when that was; ``until``: when the backend is tried again.
+``circuit_closed``
+    It works again, or an operator has resumed it. ``sender`` and ``backend_name`` as above;
+    ``since``: when the circuit was opened; ``until``: when it was closed.
+``backlog_old``
+    The oldest message that may be sent by a backend has waited for more than ten minutes. It is
+    sent once over all workers, and not again until the oldest is younger. A backend that operators
+    have paused has no backlog. Recovery looks once in each ``DB_ROUTER_RECOVERY_INTERVAL``.
+    ``sender`` and ``backend_name`` as above; ``since``: when the oldest was stored.
+
 One signal goes the other way: code that hears from a gateway sends it, and the router follows.
 
 ``delivery_report``
@@ -48,8 +82,12 @@ from django.dispatch import Signal
 from rapidsms_db_router.locale import default_locale
 
 __all__ = (
+    "backlog_old",
+    "circuit_closed",
+    "circuit_opened",
     "delivery_report",
     "message_processed",
+    "operator_acted",
     "recovery_turn",
     "rows_imported",
     "transmissions_delivered",
@@ -65,6 +103,10 @@ transmissions_errored = Signal()
 transmissions_delivered = Signal()
 recovery_turn = Signal()
 rows_imported = Signal()
+operator_acted = Signal()
+circuit_opened = Signal()
+circuit_closed = Signal()
+backlog_old = Signal()
 delivery_report = Signal()
 
 

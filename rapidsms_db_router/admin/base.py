@@ -102,7 +102,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
             mine = BulkAction.objects.filter(kind=kind, requested_by=user).order_by("-pk")[:100]
             for action in mine:
                 if str(action.pk) == request.POST["confirmed"]:
-                    bulk_actions.start(action)
+                    bulk_actions.start(action, by=user)
                     self._tell(request, action)
             return None
         action = bulk_actions.prepare(kind, rows, user)

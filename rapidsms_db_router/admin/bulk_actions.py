@@ -33,7 +33,9 @@ class BulkActionAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["stop"], description="Stop: do no more of them")
     def stop(self, request: HttpRequest, queryset: QuerySet[BulkAction]) -> None:
         """Stop those of the selected that the user may ask for."""
-        stopped = sum(map(bulk_actions.stop, queryset.filter(kind__in=_kinds_of(request))))
+        by = request.user.get_username()
+        mine = queryset.filter(kind__in=_kinds_of(request))
+        stopped = sum(bulk_actions.stop(action, by=by) for action in mine)
         level = messages.SUCCESS if stopped else messages.WARNING
         self.message_user(request, f"{stopped} bulk actions were stopped.", level)
 

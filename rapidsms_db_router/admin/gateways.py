@@ -81,7 +81,7 @@ class GatewayAdmin(ReadOnlyAdmin):
         """Have nothing sent to the selected backends."""
         backends = list(queryset)
         for backend in backends:
-            operators.pause(backend)
+            operators.pause(backend, by=request.user.get_username())
         self.message_user(request, f"Paused: {', '.join(map(str, backends))}.")
 
     @admin.action(permissions=["pause"], description="Resume: they are called again, at once")
@@ -89,6 +89,6 @@ class GatewayAdmin(ReadOnlyAdmin):
         """Have the selected backends called again."""
         backends = list(queryset)
         for backend in backends:
-            operators.resume(backend)
+            operators.resume(backend, by=request.user.get_username())
             doorbells.publish_outbound(backend, message_id=0)
         self.message_user(request, f"Called again: {', '.join(map(str, backends))}.")

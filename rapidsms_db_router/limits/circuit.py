@@ -18,7 +18,7 @@ import logging
 from dataclasses import dataclass
 from enum import Enum
 
-from rapidsms_db_router import backoff, conf
+from rapidsms_db_router import backoff, conf, signals
 from rapidsms_db_router.models import BackendState
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,28 @@ def state_of(state: BackendState | None, moment: datetime.datetime) -> Circuit:
     if state is None or state.open_until is None:
         return Circuit.CLOSED
     return Circuit.OPEN if state.open_until > moment else Circuit.HALF_OPEN
+
+
+def tell_opened(name: str, state: BackendState) -> None:
+    """Tell that a backend's circuit has opened."""
+    signals.tell(
+        signals.circuit_opened,
+        sender=BackendState,
+        backend_name=name,
+        reason=state.reason,
+        since=state.opened_at,
+        until=state.open_until,
+    )
+
+
+def tell_closed(name: str, since: datetime.datetime, until: datetime.datetime) -> None:
+    """Tell that it has closed.
+
+    :param since: when it was opened.
+    :param until: when it was closed.
+    """
+    told = {"backend_name": name, "since": since, "until": until}
+    signals.tell(signals.circuit_closed, sender=BackendState, **told)
 
 
 def begin_trial(state: BackendState, name: str, moment: datetime.datetime) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import logging
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
+from rapidsms_db_router.acting import acted
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit
@@ -82,23 +84,43 @@ def pause(
         raise ValueError(f"A pause until {until} is over already: it is {moment}.")
     with transaction.atomic(using=alias()):
         state = BackendState.objects.lock(backend.pk)
+        before = _pause_of(state, moment)
         state.paused, state.paused_at, state.paused_until = True, moment, until
         state.paused_by, state.pause_reason = by[:LONGEST_NAME], reason[:LONGEST_REASON]
         state.save(update_fields=PAUSE)
+        acted("pause", by, backend, before=before, after=_pause_of(state, moment), reason=reason)
     logger.info("backend_paused backend=%s", backend.pk)
 
 
-def resume(backend: Backend) -> None:
-    """Have a backend called again, also one whose circuit is open; the caller rings its bell."""
+def resume(backend: Backend, *, by: str = "") -> None:
+    """Have a backend called again, also one whose circuit is open; the caller rings its bell.
+
+    :param by: the operator's name.
+    """
     with transaction.atomic(using=alias()):
-        state = BackendState.objects.lock(backend.pk)
+        state, moment = BackendState.objects.lock(backend.pk), now()
+        before, since = _pause_of(state, moment), state.opened_at
         state.paused, state.paused_at, state.paused_until = False, None, None
         state.paused_by = state.pause_reason = ""
         circuit.record_response(state)
         state.save()
         # what failed by the gateway's fault needs not wait any longer
         Batch.objects.make_ready(backend.pk)
+        acted("resume", by, backend, before=before, after=_pause_of(state, moment))
+        if since is not None:
+            told = partial(circuit.tell_closed, backend.name, since, moment)
+            transaction.on_commit(told, using=alias(), robust=True)
     logger.info("backend_resumed backend=%s", backend.pk)
+
+
+def _pause_of(state: BackendState, moment: datetime.datetime) -> dict[str, Any]:
+    """Return what a pause, or its end, changes."""
+    is_paused = state.is_paused(moment)
+    return {
+        "paused": is_paused,
+        "until": state.paused_until if is_paused else None,
+        "out_of_order": state.open_until is not None,
+    }
 
 
 def overrides(state: BackendState | None) -> dict[str, Any]:
@@ -107,9 +129,12 @@ def overrides(state: BackendState | None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def set_limits(backend: Backend, **limits: str | int | None) -> dict[str, tuple[Any, Any]]:
+def set_limits(
+    backend: Backend, *, by: str = "", **limits: str | int | None
+) -> dict[str, tuple[Any, Any]]:
     """Set limits of a backend in place of its options, or give them back; within a second.
 
+    :param by: the operator's name.
     :param limits: ``rate`` (such as ``"300/s"``), ``concurrency`` and ``max_retries``; ``None``:
         the backend's option counts again.
     :returns: of each limit that has changed what was set before, and what is set now.
@@ -122,9 +147,12 @@ def set_limits(backend: Backend, **limits: str | int | None) -> dict[str, tuple[
         for name, value in wanted.items():
             setattr(state, name, value)
         state.save(update_fields=list(wanted))
-    changed = {
-        name: (before[name], wanted[name]) for name in wanted if before[name] != wanted[name]
-    }
+        changed = {
+            name: (before[name], wanted[name]) for name in wanted if before[name] != wanted[name]
+        }
+        if changed:
+            was, is_now = ({name: pair[n] for name, pair in changed.items()} for n in (0, 1))
+            acted("set_limits", by, backend, before=was, after=is_now)
     logger.info("limits_set backend=%s limits=%s", backend.pk, ",".join(sorted(changed)))
     return changed
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
+from django.db import transaction
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit
 from rapidsms_db_router.limits.circuit import Circuit, Outage
 from rapidsms_db_router.limits.overrides import Limits, limits_of
@@ -115,14 +118,19 @@ def begin_trial(backend: Backend) -> None:
     state.save(update_fields=("open_until",))
 
 
-def record(backend: Backend, outages: Iterable[tuple[Outage | None, bool]]) -> bool:
+def record(
+    backend: Backend,
+    outages: Iterable[tuple[Outage | None, bool]],
+    run: Callable[[Callable[[], None]], None],
+) -> bool:
     """Tell a backend's circuit breaker how calls have ended.
 
     :param outages: of each call the outage that it met, if it met one, and whether it was a trial.
+    :param run: runs what tells others that the circuit has opened or closed, after the commit.
     :returns: whether that changed anything.
     """
     state = BackendState.objects.lock(backend.pk)
-    changed = False
+    changed, since = False, state.opened_at
     for outage, trial in outages:
         if outage is None:
             opened = state.open_until is not None
@@ -134,6 +142,13 @@ def record(backend: Backend, outages: Iterable[tuple[Outage | None, bool]]) -> b
             changed = True
     if changed:
         state.save()
+    job: Callable[[], None] | None = None
+    if since is None and state.opened_at is not None:
+        job = partial(circuit.tell_opened, backend.name, state)
+    elif since is not None and state.opened_at is None:
+        job = partial(circuit.tell_closed, backend.name, since, now())
+    if job is not None:
+        transaction.on_commit(partial(run, job), using=alias(), robust=True)
     return changed
 
 

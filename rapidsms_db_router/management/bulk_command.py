@@ -50,7 +50,7 @@ class BulkCommand(BaseCommand):
             count = bulk_actions.chosen(self.kind, rows).count()
             self.stdout.write(f"{bulk_actions.describe(self.kind, count)} Nothing is changed now.")
             return
-        action = bulk_actions.prepare(self.kind, rows, f"manage.py {self.kind}_messages")
+        action = bulk_actions.prepare(self.kind, rows, names.operator(f"{self.kind}_messages"))
         self.stdout.write(bulk_actions.describe(self.kind, action.total))
         try:
             bulk_actions.run_here(action, self._tell)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from getpass import getuser
 from typing import Any
 
 from django.core.management.base import CommandError
 from rapidsms.models import Backend
 
 from rapidsms_db_router.db.connection import alias
+
+
+def operator(command: str) -> str:
+    """Return by which name what a command does is kept: its own, and that of the system's user."""
+    try:
+        user = getuser()
+    except (ImportError, KeyError, OSError):  # a container may have no entry for its user
+        user = str(os.getuid())
+    return f"manage.py {command} ({user})"
 
 
 def backends(names: Iterable[Any]) -> list[Backend]:

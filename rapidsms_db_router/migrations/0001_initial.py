@@ -216,6 +216,7 @@ class Migration(migrations.Migration):
                 ("open_until", models.DateTimeField(null=True)),
                 ("opened_at", models.DateTimeField(null=True)),
                 ("reason", models.TextField(blank=True)),
+                ("backlog_since", models.DateTimeField(null=True)),
                 ("granted_until", models.DateTimeField(null=True)),
                 (
                     "backend",

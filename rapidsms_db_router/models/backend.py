@@ -72,6 +72,8 @@ class BackendState(PrimaryModel):
     opened_at = models.DateTimeField(null=True)
     #: Why, in one line.
     reason = models.TextField(blank=True)
+    #: When the oldest message that may be sent was stored, if people were told that it is old.
+    backlog_since = models.DateTimeField(null=True)
     #: The theoretical arrival time of the next segment (GCRA): up to then the rate is granted.
     granted_until = models.DateTimeField(null=True)
 

@@ -10,6 +10,7 @@ from rapidsms_db_router import signals
 class OperationsConfig(AppConfig):
     """Fills the tallies, and tells of incidents, at each turn of recovery.
 
+    What people do is kept.
     Tallies of hours to which old rows have come over are filled anew.
     """
 
@@ -19,9 +20,10 @@ class OperationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router.operations import alerts, checks  # noqa: F401
+        from rapidsms_db_router.operations import alerts, audit, checks  # noqa: F401
         from rapidsms_db_router.operations.tallies import filling, hours
 
         signals.recovery_turn.connect(alerts.at_recovery)
         signals.recovery_turn.connect(filling.at_recovery)
+        signals.operator_acted.connect(audit.at_action)
         signals.rows_imported.connect(hours.at_import)

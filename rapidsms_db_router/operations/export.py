@@ -13,8 +13,9 @@ from django.db.models import Max
 
 from rapidsms_db_router.choices import Direction, in_words
 from rapidsms_db_router.models import Transmission
-from rapidsms_db_router.operations import people
+from rapidsms_db_router.operations import audit, people
 from rapidsms_db_router.operations.listing import Wanted, searched
+from rapidsms_db_router.operations.models import AuditEntry
 from rapidsms_db_router.operations.reasons import reason_of
 
 #: Primary keys that one statement looks through.
@@ -46,12 +47,28 @@ PLAIN_NUMBER = re.compile(r"[+-]?\d+")
 Row = dict[str, Any]
 
 
-def rows(wanted: Wanted, *, may_see: bool) -> Iterator[Row]:
-    """Yield what a list shows, the newest first.
+def rows(wanted: Wanted, *, may_see: bool, by: str) -> Iterator[Row]:
+    """Yield what a list shows, the newest first; keep that it was exported.
+
+    What is kept says how many rows, once they were written: ``None`` if that was broken off.
 
     :param wanted: what the list shows.
     :param may_see: whether numbers and texts are told; else they are masked.
+    :param by: who exports them.
     """
+    filters = {"personal": may_see, **{k: v for k, v in vars(wanted).items() if v}}
+    if wanted.search:
+        filters["search"] = people.masked(wanted.search)
+    entry = audit.keep(
+        kind="export", by=by, subject=None, count=None, before={}, after=filters, reason=""
+    )
+    count = 0
+    for count, row in enumerate(_rows(wanted, may_see=may_see), start=1):  # noqa: B007
+        yield row
+    AuditEntry.objects.filter(pk=entry.pk).update(count=count)
+
+
+def _rows(wanted: Wanted, *, may_see: bool) -> Iterator[Row]:
     for several in _chunks(wanted):
         found = several.filter(wanted.condition()).order_by("-pk")
         for values in found.values_list(*COLUMNS.values()):

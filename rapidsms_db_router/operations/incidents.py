@@ -13,9 +13,8 @@ from rapidsms_db_router import conf
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import RecoverySchedule
 from rapidsms_db_router.operations.figures import BackendFigures
+from rapidsms_db_router.recovery.backlog import LONGEST_WAIT
 
-#: A backend that works and has messages that wait for longer than this is behind.
-BEHIND = datetime.timedelta(minutes=10)
 #: Recovery has its turn once in each interval; after this many intervals no worker is there.
 TURNS_MISSED = 4
 
@@ -75,7 +74,7 @@ def incidents(found: list[BackendFigures]) -> list[Incident]:
 
 
 def _is_behind(each: BackendFigures, since: datetime.datetime) -> bool:
-    return not each.is_paused and now() - since > BEHIND
+    return not each.is_paused and now() - since > LONGEST_WAIT
 
 
 def _no_worker_since() -> datetime.datetime | None:

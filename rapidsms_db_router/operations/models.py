@@ -6,10 +6,15 @@ hour is a range of primary keys, so that no index of dates is needed.
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
@@ -173,6 +178,64 @@ class Alert(PrimaryModel):
 
     def __str__(self) -> str:
         return self.sentence
+
+
+class AuditEntry(PrimaryModel):
+    """Something that a person has done, on a page, in the admin or by a command."""
+
+    #: When.
+    date = models.DateTimeField(default=now)
+    #: Who: a user's name, or that of a command with the name of the system's user.
+    by = models.CharField(max_length=150)
+    #: What was done; see :mod:`rapidsms_db_router.signals`.
+    kind = models.CharField(max_length=20)
+    #: To how many, if that is known.
+    count = models.PositiveBigIntegerField(null=True)
+    #: What was changed, as it was before and after: no text, and no number of a person.
+    before = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    after = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    #: Why, in the person's words.
+    reason = models.CharField(max_length=200, blank=True)
+
+    objects = PrimaryManager()
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.kind} by {self.by}"
+
+    @property
+    def changes(self) -> list[tuple[str, Any, Any]]:
+        """Of each thing that was changed its name, and what it was and is."""
+        names = dict.fromkeys([*self.before, *self.after])
+        pairs = [(name, self.before.get(name), self.after.get(name)) for name in names]
+        return [(name, was, is_now) for name, was, is_now in pairs if was != is_now]
+
+
+class AuditSubject(PrimaryModel):
+    """What an entry is about. It stays when the row is deleted."""
+
+    class Kind(models.TextChoices):
+        """Whose primary key it is."""
+
+        BACKEND = "backend", _("backend")
+        MESSAGE = "message", _("message")
+        CONNECTION = "connection", _("connection")
+        BULK_ACTION = "bulk_action", _("bulk action")
+        DRAFT = "draft", _("draft")
+
+    entry = models.ForeignKey(AuditEntry, related_name="subjects", on_delete=models.CASCADE)
+    kind = models.CharField(max_length=11, choices=Kind.choices)
+    #: Its primary key.
+    row = models.BigIntegerField()
+    #: A backend's name.
+    name = models.CharField(max_length=75, blank=True)
+
+    objects = PrimaryManager()
+
+    class Meta(PrimaryModel.Meta):
+        indexes = (models.Index(fields=("kind", "row", "entry"), name="audit_by_subject"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.row}"
 
 
 class Access(models.Model):

@@ -31,6 +31,29 @@ LABELS = {
 }
 DIRECTIONS: dict[str, Any] = {Direction.INCOMING: _("from"), Direction.OUTGOING: _("to")}
 
+#: By kind of what a person has done: what is said of it.
+ACTIONS: dict[str, Any] = {
+    "pause": _("Backend paused"),
+    "resume": _("Backend called again"),
+    "set_limits": _("Limits changed"),
+    "pause_message": _("Broadcast paused"),
+    "go_on_message": _("Broadcast goes on"),
+    "resend": _("Sent again"),
+    "reprocess": _("Processed again"),
+    "cancel": _("Cancelled"),
+    "discard": _("Given up"),
+    "send_now": _("Sent now"),
+    "move": _("Sent at another date"),
+    "stop": _("Stopped"),
+    "recover": _("Lost work looked for"),
+    "answer": _("Answer sent"),
+    "write": _("Broadcast written"),
+    "test": _("Test sent"),
+    "broadcast": _("Broadcast sent"),
+    "discard_draft": _("Draft discarded"),
+    "export": _("Exported"),
+}
+
 
 def state_of(row: Transmission) -> str:
     """Return the word for a transmission's status; a key of :data:`STATES`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from rapidsms_db_router.limits import permits
 from rapidsms_db_router.limits.permits import Permit
@@ -15,18 +16,21 @@ from rapidsms_db_router.outbound.lane import Lane
 LONGEST_STARVING = 1.0
 
 
-def ask(lane: Lane, sender: uuid.UUID, moment: float) -> None:
+def ask(
+    lane: Lane, sender: uuid.UUID, moment: float, run: Callable[[Callable[[], None]], None]
+) -> None:
     """Renew a lane's permit, if it is too old or calls have failed; the circuit breaker is told.
 
     Belongs into the transaction of a step, before all else: the backend's state is locked first.
 
     :param sender: whose lane it is.
     :param moment: now, by the sender's clock.
+    :param run: runs what tells others of the circuit, after the commit.
     """
     answers = [(call.response, call.trial) for call in lane.ended]
     outages = [(each.outage, trial) for each, trial in answers if each and each.is_called]
     failing = outages and (lane.permit.failing or any(outage for outage, _ in outages))
-    changed = permits.record(lane.backend, outages) if failing else False
+    changed = permits.record(lane.backend, outages, run) if failing else False
     if changed and any(outage is None for outage, _ in outages):
         lane.more = True  # what waited for the gateway is claimable
     if moment < lane.permit_until and not (changed or lane.needs_slots):

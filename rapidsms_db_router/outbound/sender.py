@@ -184,7 +184,7 @@ class Sender:
     def _ask(self, lane: Lane) -> None:
         lane.fresh = False
         if self.limited:
-            ask(lane, self.id, self.clock())
+            ask(lane, self.id, self.clock(), self.executor.run)
         else:
             lane.permit, lane.permit_until = Permit(slots=1), float("inf")
 

@@ -13,6 +13,7 @@ from django.db import connections
 from rapidsms_db_router import conf, signals
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, RecoverySchedule
+from rapidsms_db_router.recovery import backlog
 from rapidsms_db_router.recovery.rescue import MOST, BrokerDown, next_ready, recover, ring
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class RecoveryStep(bootsteps.StartStopStep):
                 if RecoverySchedule.objects.claim():
                     while recover().more and self._has_room():
                         pass
+                    backlog.follow()
                     signals.tell(signals.recovery_turn, sender=RecoverySchedule)
                 else:
                     ring()

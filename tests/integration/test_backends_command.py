@@ -53,7 +53,7 @@ def test_it_counts_what_the_senders_have_in_flight_until_their_leases_end(person
 def test_it_pauses_and_resumes(worker, people, calls):
     (person,) = people(1)
     (line,) = said("--pause", "phones", "--reason", "the gateway moves")
-    assert line.startswith(f"phones: paused by {getuser()} since ")
+    assert line.startswith(f"phones: paused by manage.py backends ({getuser()}) since ")
     assert "(the gateway moves); 0 batches waiting" in line
     with worker.commit():
         send("news", person)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from getpass import getuser
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -454,7 +455,7 @@ def test_the_command_sends_again_what_its_filters_choose(worker, people, errored
         ]
     worker.work()
     assert (statuses(), len(calls)) == ("SSSEE", 3)
-    assert BulkAction.objects.get().requested_by == "manage.py resend_messages"
+    assert BulkAction.objects.get().requested_by == f"manage.py resend_messages ({getuser()})"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ LAYERS = (
         "reverse_names",
         "signals",
     },
-    {"masking", "models"},
+    {"acting", "masking", "models"},
     {"worker"},
     {"engine"},
     {"limits"},

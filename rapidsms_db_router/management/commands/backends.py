@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from argparse import ArgumentParser
-from getpass import getuser
 from typing import Any
 
 from django.conf import settings
@@ -46,15 +45,16 @@ class Command(BaseCommand):
         until, limits = _date(options["until"]), _limits(options)
         if limits and not limited:
             raise CommandError(f"{', '.join(limits)}: say --limit and the names of backends.")
+        by = names.operator("backends")
         try:
             for backend in paused:
-                operators.pause(backend, by=getuser(), reason=options["reason"], until=until)
+                operators.pause(backend, by=by, reason=options["reason"], until=until)
             for backend in limited:
-                operators.set_limits(backend, **limits)
+                operators.set_limits(backend, by=by, **limits)
         except ValueError as err:
             raise CommandError(str(err)) from err
         for backend in resumed:
-            operators.resume(backend)
+            operators.resume(backend, by=by)
             doorbells.publish_outbound(backend, message_id=0)
         flying = in_flight()
         backends = Backend.objects.using(alias()).select_related("router_state")

@@ -8,6 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from rapidsms_db_router import recovery
+from rapidsms_db_router.acting import acted
+from rapidsms_db_router.management import names
 
 
 class Command(BaseCommand):
@@ -22,5 +24,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Recover, and print what was found."""
         found = recovery.recover(dry_run=options["dry_run"])
-        for name, count in found.counts().items():
+        counts = found.counts()
+        if not options["dry_run"]:
+            by = names.operator("recover_messages")
+            acted("recover", by, count=sum(counts.values()), after=counts)
+        for name, count in counts.items():
             self.stdout.write(f"{name.replace('_', ' ')}: {count}")

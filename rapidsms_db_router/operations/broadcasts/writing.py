@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 from rapidsms.models import Backend, Connection
 from rapidsms.router import send
 
+from rapidsms_db_router.acting import acted
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.operators import state_of
@@ -82,9 +84,33 @@ def preview(draft: Draft) -> Preview:
     )
 
 
-def send_draft(pk: int) -> Message | None:
+def write(by: str, **columns: Any) -> Draft:
+    """Store a draft.
+
+    :param by: its author.
+    """
+    with transaction.atomic(using=alias()):
+        draft = Draft.objects.create(**columns, author=by)
+        acted("write", by, draft, after={"backend": draft.backend.name})
+    return draft
+
+
+def discard(pk: int, by: str) -> None:
+    """Delete a draft.
+
+    :param by: who does so.
+    """
+    with transaction.atomic(using=alias()):
+        draft = Draft.objects.filter(pk=pk).first()
+        if draft is not None and Draft.objects.filter(pk=pk).delete()[0]:
+            draft.pk = pk
+            acted("discard_draft", by, draft)
+
+
+def send_draft(pk: int, by: str) -> Message | None:
     """Send a draft; of two requests at the same time one finds nothing to be sent.
 
+    :param by: who sends it.
     :returns: the message; ``None`` if there is no such draft any more.
     """
     with transaction.atomic(using=alias()):
@@ -99,14 +125,24 @@ def send_draft(pk: int) -> Message | None:
         )
         message: Message = sent.database_message
         Broadcast.objects.create(
-            message=message, recipients=message.transmissions.count(), author=draft.author
+            message=message,
+            recipients=(count := message.transmissions.count()),
+            author=draft.author,
         )
+        dates = {"not_before": draft.not_before, "expires_at": draft.expires_at}
+        after = {"draft": pk, **{name: date for name, date in dates.items() if date}}
+        acted("broadcast", by, message, count=count, after=after)
     return message
 
 
-def send_test(draft: Draft, number: str) -> None:
-    """Send the text of a draft to one number, such as the author's."""
-    send(draft.text, list(_connections(draft.backend, [number])))
+def send_test(draft: Draft, number: str, by: str) -> None:
+    """Send the text of a draft to one number, such as the author's.
+
+    :param by: who sends it.
+    """
+    with transaction.atomic(using=alias()):
+        send(draft.text, list(_connections(draft.backend, [number])))
+        acted("test", by, draft, count=1)
 
 
 def _recipients(draft: Draft) -> QuerySet[Connection] | Iterator[Connection]:

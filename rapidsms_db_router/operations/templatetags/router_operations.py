@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.operations import people, words
+from rapidsms_db_router.operations.models import AuditEntry, AuditSubject
 from rapidsms_db_router.operations.reasons import reason_of
 
 register = template.Library()
+
+#: By kind of what an action was about: its page.
+SUBJECT_PAGES: dict[str, str] = {
+    AuditSubject.Kind.BACKEND: "router-backend",
+    AuditSubject.Kind.MESSAGE: "router-broadcast",
+    AuditSubject.Kind.CONNECTION: "router-conversation",
+    AuditSubject.Kind.BULK_ACTION: "router-action",
+}
 
 
 @register.filter
@@ -104,6 +114,31 @@ def state_word(name: str) -> Any:
 def error_of(row: Transmission, may_see: bool) -> str:
     """The error of a transmission; for others without whatever may be personal."""
     return row.error if may_see else reason_of(row.error)
+
+
+@register.filter
+def action_words(entry: AuditEntry) -> Any:
+    """What a person has done, in words."""
+    return words.ACTIONS.get(entry.kind, entry.kind)
+
+
+@register.filter
+def reason_for(entry: AuditEntry, may_see: bool) -> str:
+    """Why, in the person's words; for others without whatever may be personal."""
+    return entry.reason if may_see else reason_of(entry.reason)
+
+
+@register.filter
+def subject_words(subject: AuditSubject) -> str:
+    """What an action was about."""
+    return subject.name or f"{subject.get_kind_display()} {subject.row}"
+
+
+@register.filter
+def subject_url(subject: AuditSubject) -> str:
+    """The page of what an action was about; empty if it has none."""
+    page = SUBJECT_PAGES.get(subject.kind)
+    return reverse(page, args=[subject.row]) if page else ""
 
 
 @register.simple_tag(takes_context=True)

@@ -11,7 +11,8 @@ from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.models import Batch, BulkAction, BulkActionChunk, Transmission
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.transmission import PENDING
-from rapidsms_db_router.operations import people
+from rapidsms_db_router.operations import audit, people
+from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.views.base import OperatorsPage
 from rapidsms_db_router.operations.views.messages import primary_key
 
@@ -49,21 +50,26 @@ class ActionView(OperatorsPage):
         if not request.user.has_perm(bulk_actions.permission_for(action.kind)):
             return self.handle_no_permission()
         if request.POST.get("do") == "start":
-            bulk_actions.start(action)
+            bulk_actions.start(action, by=request.user.get_username())
         elif request.POST.get("do") == "stop":
-            bulk_actions.stop(action)
+            bulk_actions.stop(action, by=request.user.get_username())
         return redirect(request.get_full_path())
 
 
 class ActionsView(OperatorsPage):
-    """Who did what to how many, the newest first."""
+    """What people have done, the newest first."""
 
     template_name = "rapidsms_db_router/operations/actions.html"
     menu = "actions"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        begun = BulkAction.objects.exclude(state=State.PREPARED)
-        return super().get_context_data(actions=begun.order_by("-pk")[:100], **kwargs)
+        found = audit.entries(primary_key(self.request.GET.get("before")), ROWS + 1)
+        return super().get_context_data(
+            history=found[:ROWS],
+            before=found[ROWS - 1].pk if len(found) > ROWS else None,
+            may_see=people.may_see(self.request.user),
+            **kwargs,
+        )
 
 
 def _first(action: BulkAction) -> list[str]:

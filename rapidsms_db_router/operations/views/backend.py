@@ -18,7 +18,7 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.limits.overrides import limits_of
 from rapidsms_db_router.models import BackendState, BulkAction
-from rapidsms_db_router.operations import figures, waiting
+from rapidsms_db_router.operations import audit, figures, people, waiting
 from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
 from rapidsms_db_router.publishing import doorbells
 
@@ -76,6 +76,8 @@ class BackendView(OperatorsPage):
                 "limits": _limits(each.backend, state),
                 "may_pause": self.request.user.has_perm(PAUSE),
                 "moment": now(),
+                "history": audit.of({"backend": [each.backend.pk]}),
+                "may_see": people.may_see(self.request.user),
                 **kwargs,
             }
         )
@@ -85,12 +87,13 @@ class BackendView(OperatorsPage):
         if not request.user.has_perm(PAUSE):
             return self.handle_no_permission()
         backend, asked = _backend(pk), request.POST.get("do")
+        by = request.user.get_username()
         if asked == "pause":
             return self._pause(request, backend)
         if asked == "limits":
             return self._limit(request, backend)
         if asked == "reset":
-            operators.set_limits(backend, **dict.fromkeys(operators.LIMITS))
+            operators.set_limits(backend, by=by, **dict.fromkeys(operators.LIMITS))
             messages.success(request, _("The settings count again."))
             return redirect(request.path)
         return HttpResponse(_("This action is not known."), status=400)
@@ -111,7 +114,7 @@ class BackendView(OperatorsPage):
         if form.is_valid():
             given = form.cleaned_data | {"rate": form.cleaned_data["rate"].strip() or None}
             try:
-                operators.set_limits(backend, **given)
+                operators.set_limits(backend, by=request.user.get_username(), **given)
             except ValueError as err:
                 form.add_error(None, str(err))
             else:
@@ -143,7 +146,7 @@ class ResumeView(OperatorsPage):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Have it called again, and workers told."""
         backend = _backend(pk)
-        operators.resume(backend)
+        operators.resume(backend, by=request.user.get_username())
         doorbells.publish_outbound(backend, message_id=0)
         messages.success(request, _("It is called again."))
         return redirect("router-backend", pk)

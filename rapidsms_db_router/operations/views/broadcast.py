@@ -14,7 +14,7 @@ from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.models import Batch, BulkAction, Transmission
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.message import has_expired
-from rapidsms_db_router.operations import people
+from rapidsms_db_router.operations import audit, people
 from rapidsms_db_router.operations.broadcasts import progress
 from rapidsms_db_router.operations.models import Broadcast
 from rapidsms_db_router.operations.views.base import OperatorsPage
@@ -44,6 +44,7 @@ class BroadcastView(OperatorsPage):
             progress=told,
             failed=sum(each.count for each in told.reasons if not each.given_up),
             expired=has_expired(message),
+            history=audit.of({"message": [message.pk]}),
             may_see=people.may_see(user),
             may={asked: user.has_perm(permission) for asked, permission in NEEDED.items()},
             **kwargs,
@@ -56,22 +57,21 @@ class BroadcastView(OperatorsPage):
             return HttpResponse(_("This action is not known."), status=400)
         if not request.user.has_perm(NEEDED[asked]):
             return self.handle_no_permission()
-        message = _broadcast(pk).message
+        message, user = _broadcast(pk).message, request.user.get_username()
         if asked == "pause":
-            if not pausing.pause(pk):
+            if not pausing.pause(pk, by=user):
                 messages.info(request, _("It was paused already."))
             return redirect(request.path)
         if asked == "go_on":
-            if not pausing.go_on(pk):
+            if not pausing.go_on(pk, by=user):
                 messages.info(request, _("It was not paused."))
             return redirect(request.path)
-        user = request.user.get_username()
         if asked == "cancel":
             # nobody gets it while the operator looks at the number
-            was_running = pausing.pause(pk)
+            was_running = pausing.pause(pk, by=user)
             action = bulk_actions.prepare("discard", Batch.objects.filter(message=pk), user)
             if was_running and not action.total:
-                pausing.go_on(pk)
+                pausing.go_on(pk, by=user)
         else:
             ids = progress.failed(message, request.POST.get("reason"))
             rows = Transmission.objects.filter(among(ids)) if ids else Transmission.objects.none()

@@ -112,7 +112,7 @@ class WriteView(OperatorsPage):
         form = DraftForm(request.POST, request.FILES)
         if not form.is_valid():
             return self.render_to_response(self.get_context_data(form=form))
-        draft = Draft.objects.create(**form.cleaned_data, author=request.user.get_username())
+        draft = writing.write(request.user.get_username(), **form.cleaned_data)
         return redirect("router-draft", draft.pk)
 
 
@@ -134,13 +134,13 @@ class DraftView(OperatorsPage):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Send it, send a test of it, or discard it."""
-        asked = request.POST.get("do")
+        asked, by = request.POST.get("do"), request.user.get_username()
         if asked == "discard":
-            Draft.objects.filter(pk=pk).delete()
+            writing.discard(pk, by)
             return redirect("router-broadcasts")
         if asked == "test":
             return self._test(request, pk)
-        message = writing.send_draft(pk)
+        message = writing.send_draft(pk, by)
         if message is None:
             messages.warning(request, _("This draft was sent or discarded already."))
             return redirect("router-broadcasts")
@@ -150,7 +150,7 @@ class DraftView(OperatorsPage):
         draft = get_object_or_404(Draft, pk=pk)
         found, _wrong = writing.numbers([request.POST.get("number", "")])
         if found:
-            writing.send_test(draft, found[0])
+            writing.send_test(draft, found[0], request.user.get_username())
             messages.success(request, _("The test is stored, and will be sent."))
         else:
             messages.error(request, _("A test needs a number."))

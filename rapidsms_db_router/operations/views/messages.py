@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from rapidsms.models import Backend, Connection
 from rapidsms.router import send
 
+from rapidsms_db_router.acting import acted
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Transmission
-from rapidsms_db_router.operations import export, listing, people
+from rapidsms_db_router.operations import audit, export, listing, people
 from rapidsms_db_router.operations.listing import Wanted
 from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
 from rapidsms_db_router.operations.words import DIRECTIONS, STATES
@@ -54,9 +56,10 @@ class ExportView(OperatorsPage):
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         backends = Backend.objects.using(alias()).values_list("name", flat=True)
         wanted, may_see = wanted_by(request, list(backends))
+        by = request.user.get_username()
         mime, lines = export.FORMATS[kwargs["format"]]
         answer = StreamingHttpResponse(
-            lines(export.rows(wanted, may_see=may_see)), content_type=mime
+            lines(export.rows(wanted, may_see=may_see, by=by)), content_type=mime
         )
         answer["Content-Disposition"] = f'attachment; filename="messages.{kwargs["format"]}"'
         return answer
@@ -90,11 +93,18 @@ class ConversationView(OperatorsPage):
         ids = sorted(of_person.values_list("pk", flat=True)[: listing.MOST_FOUND], reverse=True)
         ids = [pk for pk in ids if before is None or pk < before]
         shown = Transmission.objects.filter(pk__in=ids[: listing.ROWS]).order_by("-pk")
+        rows = list(shown.select_related("message", "connection__backend"))
         return super().get_context_data(
             connection=connection,
+            history=audit.of(
+                {
+                    "connection": [each.pk for each in connections],
+                    "message": [row.message_id for row in rows],
+                }
+            ),
             contact=contact,
             connections=connections,
-            rows=shown.select_related("message", "connection__backend"),
+            rows=rows,
             before=ids[listing.ROWS - 1] if len(ids) > listing.ROWS else None,
             may_see=people.may_see(self.request.user),
             may_send=self.request.user.has_perm(SEND),
@@ -107,7 +117,12 @@ class ConversationView(OperatorsPage):
             return self.handle_no_permission()
         text = request.POST.get("text", "").strip().replace("\r\n", "\n")
         if text:
-            send(text, [_connection(pk)])
+            connection, by = _connection(pk), request.user.get_username()
+            with transaction.atomic(using=alias()):
+                sent = send(text, [connection])
+                acted(
+                    "answer", by, connection, count=1, after={"message": sent.database_message.pk}
+                )
             messages.success(request, _("The answer is stored, and will be sent."))
         else:
             messages.error(request, _("An answer needs a text."))

@@ -91,7 +91,7 @@ def test_a_file_of_numbers_names_the_people(operator, people):
         in writer.post(reverse("router-write"), form, follow=True).content.decode()
     )
     assert Draft.objects.get().numbers == [known.identity, "0772000001"]
-    message = writing.send_draft(Draft.objects.get().pk)
+    message = writing.send_draft(Draft.objects.get().pk, "amina")
     assert message is not None
     found = message.transmissions.values_list("connection__identity", flat=True)
     assert set(found) == {known.identity, "0772000001"}
