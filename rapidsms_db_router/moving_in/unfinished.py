@@ -19,7 +19,7 @@ from rapidsms_db_router.models import Message, Transmission, status
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.moving_in import mapping
 from rapidsms_db_router.outbound import outbox
-from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
+from rapidsms_db_router.outbound.failure import OUTCOME_UNKNOWN
 from rapidsms_db_router.publishing import doorbells
 from rapidsms_db_router.storage import batches
 

@@ -18,7 +18,8 @@ from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import backend_context
 from rapidsms_db_router.outbound import response, separators
 from rapidsms_db_router.outbound.causes import Cause
-from rapidsms_db_router.outbound.response import Failure, SendResponse
+from rapidsms_db_router.outbound.failure import Failure, examine
+from rapidsms_db_router.outbound.response import SendResponse
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class Call:
         answered = self._make(router, rows) if rows else SendResponse(is_called=False)
         if unfit:
             error = PermanentSendingError(separators.REASON)
-            answered.failed += (Failure(row, error, Cause.PERMANENT) for row in unfit)
+            failures = [Failure(row, error, Cause.PERMANENT) for row in unfit]
+            answered.failed += examine(failures, unfit, self.message.text)
         return answered
 
     def _make(self, router: Callable[[], Router], rows: list[Recipient]) -> SendResponse:
@@ -100,7 +102,7 @@ class Call:
                 )
         except Exception as exc:
             raised = exc
-        answered = response.read(rows, returned, raised)
+        answered = response.read(rows, returned, raised, self.message.text)
         if answered.unexpected and self.backend_name not in _told:
             _told.add(self.backend_name)
             logger.warning(
@@ -184,7 +186,7 @@ class Threads:
         try:
             return call.make(self._router)
         except BaseException as exc:  # SystemExit; gevent's time-outs; else nobody ends the call
-            return response.read(call.rows, None, exc)
+            return response.read(call.rows, None, exc, call.message.text)
 
     def _work(self) -> None:
         while True:

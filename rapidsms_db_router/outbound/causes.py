@@ -242,9 +242,3 @@ def _wish(error: BaseException) -> Any:
         with suppress(Exception):  # no headers as HTTP has them
             said = get("Retry-After") if said is None else said
     return said
-
-
-def summary(error: BaseException) -> str:
-    """Return an exception's class and HTTP status: nothing that a gateway or an app has said."""
-    status = http_status(error)
-    return type(error).__name__ if status is None else f"{type(error).__name__}: HTTP {status}"

@@ -11,19 +11,15 @@ from django.dispatch import Signal
 
 from rapidsms_db_router import backoff, conf, reports, signals
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.db.text import storable
 from rapidsms_db_router.engine import Recipient, engine
 from rapidsms_db_router.limits.circuit import SHORTEST_OPEN
-from rapidsms_db_router.masking import describe
 from rapidsms_db_router.models import Message, Part, Transmission
 from rapidsms_db_router.outbound.calls import Call, Executor
-from rapidsms_db_router.outbound.causes import Cause, may_be_recipients, retry_after, summary
-from rapidsms_db_router.outbound.response import Failure, SendResponse
+from rapidsms_db_router.outbound.causes import Cause
+from rapidsms_db_router.outbound.failure import Failure
+from rapidsms_db_router.outbound.response import SendResponse
 
 logger = logging.getLogger(__name__)
-
-#: Why a transmission of which nobody knows whether the gateway has it is given up.
-OUTCOME_UNKNOWN = "outcome unknown"
 
 
 @dataclass
@@ -46,29 +42,11 @@ class Completion:
     retry_in: float = 0.0
     #: When that is; known once it is written down.
     next_try: datetime.datetime | None = None
-    _reasons: dict[tuple[int, Cause], str] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[Failure]:
         """Return all recipients that are E now."""
         return [*self.retried, *self.given_up]
-
-    def reason_of(self, failure: Failure) -> str:
-        """Return why a recipient did not get the message, fit to be stored; not to be logged.
-
-        No secret, text or identity of this call is repeated in it.
-        """
-        # most often all recipients have one error
-        key = id(failure.error), failure.cause
-        if key not in self._reasons:
-            text = describe(
-                failure.error,
-                texts=[self.call.message.text],
-                identities=[row.identity for row in self.call.rows],
-            )
-            unknown = failure.cause in (Cause.UNKNOWN, Cause.UNREADABLE)
-            self._reasons[key] = storable(f"{OUTCOME_UNKNOWN}: {text}" if unknown else text)
-        return self._reasons[key]
 
 
 def decide(
@@ -115,14 +93,10 @@ def _is_lines(call: Call, failure: Failure, is_open: bool) -> bool:
     """Return whether a failed call is the line's fault, so that the try does not count."""
     if failure.cause is Cause.ACCOUNT:
         return is_open
-    if (
-        failure.cause is Cause.OUTAGE
-        and failure.row.has_failed
-        and may_be_recipients(failure.error)
-    ):
+    if failure.cause is Cause.OUTAGE and failure.row.has_failed and failure.may_be_recipients:
         # The same recipient again, while the gateway is called as usual. That the circuit is open
         # tells nothing if it was this call that asked for it.
-        return call.trial or (is_open and retry_after(failure.error) is None)
+        return call.trial or (is_open and failure.retry_after is None)
     return failure.cause in (Cause.NOT_CALLED, Cause.OUTAGE)
 
 
@@ -150,12 +124,12 @@ def write(completions: Iterable[Completion], held: Collection[int]) -> list[int]
         if done.call.batch_id not in held:
             continue
         if done.requeued:
-            reason = None if done.divided else summary(done.response.failed[0].error)
+            reason = None if done.divided else done.response.failed[0].summary
             requeued.setdefault(reason, []).extend(row.id for row in done.requeued)
         done.next_try = moment + datetime.timedelta(seconds=done.retry_in)
         for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
             for failure in failures:
-                errored[failure.row.id] = done.reason_of(failure), date
+                errored[failure.row.id] = failure.reason, date
     if external_ids:
         statements.note_external_ids(external_ids)
     if part_ids:
@@ -233,7 +207,7 @@ def _announce_errored(
     )
     by_reason: dict[str, list[int]] = {}
     for failure in failures:
-        by_reason.setdefault(done.reason_of(failure), []).append(failure.row.id)
+        by_reason.setdefault(failure.reason, []).append(failure.row.id)
     for reason, ids in by_reason.items():
         told = {"error": reason, "next_try": next_try}
         _tell(executor, signals.transmissions_errored, call.message, call.backend_name, ids, **told)

@@ -9,8 +9,8 @@ from rapidsms.models import Backend
 from rapidsms_db_router.errors import TransmissionsFailed
 from rapidsms_db_router.outbound.calls import Inline, Router
 from rapidsms_db_router.outbound.completion import Completion
+from rapidsms_db_router.outbound.failure import Failure
 from rapidsms_db_router.outbound.lane import Lane
-from rapidsms_db_router.outbound.response import Failure
 from rapidsms_db_router.outbound.sender import Sender
 
 #: The longest pause between two steps, in seconds.

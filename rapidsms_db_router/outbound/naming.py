@@ -11,7 +11,7 @@ from typing import Any
 from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.identities import digits, spelled
 
-#: Names that are read at most: a generator may have no end.
+#: Names that are read at most: a generator may have no end, and neither may a mapping.
 MOST_NAMES = 100_000
 
 
@@ -72,11 +72,15 @@ class Names:
         """Return what is said of each recipient, by primary key, and what is said of nobody.
 
         :raises Exception: what a mapping of the backend's own class raises.
+        :raises ValueError: if it has more names than are read.
         """
         found: dict[int, Any] = {}
         spelled_otherwise: dict[int, Any] = {}
         of_nobody = []
-        for name, said in list(said_of.items()):
+        pairs = list(islice(said_of.items(), MOST_NAMES + 1))
+        if len(pairs) > MOST_NAMES:
+            raise ValueError(f"There are more than {MOST_NAMES} names.")
+        for name, said in pairs:
             rows, exactly = self.find(name)
             for row in rows:
                 (found if exactly else spelled_otherwise).setdefault(row.id, said)

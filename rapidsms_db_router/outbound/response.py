@@ -33,7 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Number
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from rapidsms.errors import MessageSendingError
@@ -48,11 +48,9 @@ from rapidsms_db_router.outbound.causes import (
     Cause,
     attribute,
     classify,
-    http_status,
-    retry_after,
     status_of,
-    summary,
 )
+from rapidsms_db_router.outbound.failure import Failure, examine
 from rapidsms_db_router.outbound.ids import external_ids_of, parts_of
 from rapidsms_db_router.outbound.naming import Names
 
@@ -62,19 +60,6 @@ NOBODY = "names no recipient of the call"
 #: A gateway's id, where nothing but its looks tells it from an error: it has eight characters or
 #: more, a digit among them, no white space, and does not begin with a word such as "error".
 ID = re.compile(r"(?!(?:err|error|fail|failed|failure|invalid)[^a-z])(?=\D*[0-9])\S{8,255}", re.I)
-
-
-class Failure(NamedTuple):
-    """Why one recipient did not get the message."""
-
-    row: Recipient
-    error: Exception
-    cause: Cause
-
-    @property
-    def is_permanent(self) -> bool:
-        """Whether no other try is to follow, whatever the settings."""
-        return self.cause in (Cause.PERMANENT, Cause.UNREADABLE)
 
 
 @dataclass
@@ -110,7 +95,7 @@ class SendResponse:
         suspect = None
         if failure.cause is Cause.ACCOUNT and len(self.failed) == 1:
             suspect = failure.row.id
-        return Outage(summary(failure.error), self.retry_after, suspect)
+        return Outage(failure.summary, self.retry_after, suspect)
 
     @property
     def is_divisible(self) -> bool:
@@ -118,29 +103,35 @@ class SendResponse:
         return (
             self.cause is Cause.PERMANENT
             and len(self.failed) > 1
-            and http_status(self.failed[0].error) in BAD_REQUEST
+            and self.failed[0].status in BAD_REQUEST
         )
 
     @property
     def retry_after(self) -> float | None:
         """For how long the gateway wants no calls, in seconds."""
-        wishes = (retry_after(failure.error) for failure in self.failed)
+        wishes = (failure.retry_after for failure in self.failed)
         return max((wish for wish in wishes if wish is not None), default=None)
 
 
-def read(rows: list[Recipient], returned: Any, raised: BaseException | None) -> SendResponse:
+def read(
+    rows: list[Recipient], returned: Any, raised: BaseException | None, text: str = ""
+) -> SendResponse:
     """Return what a backend's response says of each recipient; never raises.
 
     :param rows: to whom the message was sent.
     :param returned: what ``send()`` returned.
     :param raised: what it raised.
+    :param text: the message's text, which no reason is to repeat.
     """
     try:
-        return _read_returned(rows, returned) if raised is None else _read_raised(rows, raised)
+        response = _read_returned(rows, returned) if raised is None else _read_raised(rows, raised)
+        response.failed = examine(response.failed, rows, text)
     except Exception as exc:  # of the backend's own class
         said = type(returned if raised is None else raised).__name__
         error = UnreadableResponse(f"Reading {said} from send() raised {type(exc).__name__}.")
-        return _failed(rows, error, said)
+        response = _failed(rows, error, said)
+        response.failed = examine(response.failed, rows, text)
+    return response
 
 
 def _read_returned(rows: list[Recipient], returned: Any) -> SendResponse:

@@ -26,7 +26,7 @@ from rapidsms_db_router.models import (
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound import discarding
-from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
+from rapidsms_db_router.outbound.failure import OUTCOME_UNKNOWN
 from rapidsms_db_router.publishing import doorbells
 from rapidsms_db_router.storage import batches as storage
 

@@ -30,7 +30,7 @@ from rapidsms_db_router.models import (
     Transmission,
 )
 from rapidsms_db_router.outbound import discarding
-from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
+from rapidsms_db_router.outbound.failure import OUTCOME_UNKNOWN
 from rapidsms_db_router.publishing import doorbells
 from tests.faults import disks
 from tests.faults.conftest import CRASH_POINTS

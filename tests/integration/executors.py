@@ -32,4 +32,4 @@ class SlowGateway:
     def answer(self, number: int, error: Exception | None = None, returned: Any = None) -> None:
         """End a call, by its number: with what the backend raised or returned."""
         call = self.calls[number]
-        self._ended[number](call, read(call.rows, returned, error))
+        self._ended[number](call, read(call.rows, returned, error, call.message.text))

@@ -19,7 +19,7 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.engine import engine
 from rapidsms_db_router.models import Batch, Message, RecoverySchedule, SlotLease, Transmission
-from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
+from rapidsms_db_router.outbound.failure import OUTCOME_UNKNOWN
 from rapidsms_db_router.outbound.sender import Sender
 from rapidsms_db_router.recovery import Found, recover, rescue, step
 from rapidsms_db_router.recovery.rescue import LONGEST_PATIENCE, MOST

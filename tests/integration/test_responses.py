@@ -6,9 +6,9 @@ import csv
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -25,6 +25,7 @@ from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.errors import OutcomeUnknown, PermanentSendingError, RetryLater
 from rapidsms_db_router.models import BackendState, Batch, Message, Transmission
 from rapidsms_db_router.outbound import calls as outbound_calls
+from rapidsms_db_router.outbound import naming
 from rapidsms_db_router.outbound.calls import Call, Threads
 from rapidsms_db_router.outbound.causes import Cause
 from rapidsms_db_router.outbound.response import SendResponse
@@ -281,6 +282,57 @@ def test_an_exception_that_raises_wherever_it_is_asked_undoes_no_call(send_to):
     assert outcomes(send_to(answer)) == ["retried"] * 3
     assert outcomes(send_to(lambda _: UnspeakableError())) == ["retried"] * 3
     assert outcomes(send_to(lambda _: UnspeakableError)) == ["retried"] * 3
+
+
+class Endless(Mapping[Any, Any]):
+    """A mapping without end, as of a client library that asks its server for each page."""
+
+    def __getitem__(self, name: Any) -> Any:
+        raise KeyError(name)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(str, count(1))
+
+    def items(self) -> Any:
+        """Return the pairs."""
+        return ((name, "7f3a9c21") for name in self)
+
+
+def test_a_mapping_without_end_is_not_read_to_its_end(send_to, monkeypatch):
+    monkeypatch.setattr(naming, "MOST_NAMES", 1000)
+    assert set(outcomes(send_to(lambda _: Endless()))) == {"unknown"}
+
+
+def test_the_sender_reads_nothing_of_what_a_backend_raised(worker, monkeypatch, people):
+    """Else an exception whose text takes its time would hold up all other backends' messages."""
+    reading: list[bool] = []
+
+    class Slow(Exception):
+        def __str__(self) -> str:
+            reading.append(in_call)
+            return "no"
+
+        def __getattr__(self, name: str) -> Any:
+            reading.append(in_call)
+            raise AttributeError(name)
+
+        failed_identities = None
+
+    stage = Stage(worker, monkeypatch)
+    for person in people(2):
+        stage.store([person])
+    stage.step()
+    in_call = True
+    stage.gateway.answer(0, Slow())
+    stage.gateway.answer(1, returned={people(2)[1].identity: Slow()})
+    in_call = False
+    stage.step()
+    assert set(reading) == {True}
+    rows = Transmission.objects.order_by("pk")
+    assert [(row.status, row.error) for row in rows] == [("E", "Slow: no")] * 2
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)

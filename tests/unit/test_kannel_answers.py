@@ -2,8 +2,12 @@
 
 import pytest
 
+from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.gateways.kannel import answers
-from rapidsms_db_router.outbound.response import Cause, classify, summary
+from rapidsms_db_router.outbound.causes import Cause, classify
+from rapidsms_db_router.outbound.response import read
+
+ROW = Recipient(1, 1, "+256772000001", 1)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,8 @@ def test_kannel_did_not_take_it(status, body, cause, reason):
         answers.read(status, body)
     assert classify(raised.value) is cause
     if reason:
-        assert summary(raised.value).replace("HTTP ", "") == reason
+        (failure,) = read([ROW], None, raised.value).failed
+        assert failure.summary.replace("HTTP ", "") == reason
     assert status == 200 or str(status) in str(raised.value)
 
 

@@ -25,7 +25,7 @@ from rapidsms_db_router.moving_in.unfinished import LEFT_BEHIND
 from rapidsms_db_router.operations import listing
 from rapidsms_db_router.operations.listing import Wanted
 from rapidsms_db_router.operations.models import Hour
-from rapidsms_db_router.outbound.completion import OUTCOME_UNKNOWN
+from rapidsms_db_router.outbound.failure import OUTCOME_UNKNOWN
 from tests.integration.operations.test_tallies import fill_all
 
 HOUR, YEAR = datetime.timedelta(hours=1), datetime.timedelta(days=365)
