@@ -63,6 +63,16 @@ def test_a_batch_holds_whole_calls(worker, people, settings, installed_backends,
     assert sizes[:-1] == [batch] * (101 // batch)
 
 
+def test_a_broadcast_at_one_recipient_a_call_leaves_few_dead_batches_behind(
+    worker, people, settings, installed_backends
+):
+    """While a long transaction elsewhere is open, each claim walks over the dead ones before it."""
+    settings.DB_ROUTER_DEFAULT_BATCH_SIZE = 100
+    installed_backends["phones"]["router.db.batch_size"] = 1
+    message = stored(worker, people(500))
+    assert message.batches.count() == 5
+
+
 def test_a_reply_stands_before_all_broadcasts(worker, person, installed_backends):
     installed_backends["phones"]["router.db.queue"] = "replies"  # of another worker
     with worker.commit():
