@@ -70,7 +70,7 @@ def rows(wanted: Wanted, *, may_see: bool, by: str) -> Iterator[Row]:
 
 def _rows(wanted: Wanted, *, may_see: bool) -> Iterator[Row]:
     for several in _chunks(wanted):
-        found = several.filter(wanted.condition()).order_by("-pk")
+        found = wanted.of(several).order_by("-pk")
         for values in found.values_list(*COLUMNS.values()):
             row = dict(zip(COLUMNS, values, strict=True))
             row["status"] = in_words(row["status"], retrying=row["next_try"] is not None)

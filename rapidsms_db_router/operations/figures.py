@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Func, IntegerField, Min, Q, QuerySet, Sum
+from django.db.models import Func, IntegerField, Min, Q, Sum
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
@@ -124,8 +124,7 @@ class BackendFigures:
 def backends() -> list[BackendFigures]:
     """Return the figures of each backend that is installed, or was ever called, by name."""
     waits, flies, moment = waiting(), in_flight(), now()
-    hour = flow(moment - datetime.timedelta(hours=1))
-    day = flow(moment - datetime.timedelta(days=1))
+    day, hour = flows(*(moment - datetime.timedelta(hours=hours) for hours in (24, 1)))
     names = {name for name, _ in conf.installed_backends()}
     rows = Backend.objects.using(alias()).select_related("router_state").order_by("name")
     found = []
@@ -166,18 +165,23 @@ def waiting() -> dict[int, Waiting]:
     }
 
 
-def flow(since: datetime.datetime) -> dict[str, Flow]:
-    """Return what became of the outbound transmissions that were stored in whole hours.
+def flows(*since: datetime.datetime) -> list[dict[str, Flow]]:
+    """Return what became of the outbound transmissions that were stored in whole hours; one query.
 
-    :param since: the hour that this moment belongs to is the first.
-    :returns: by the backend's name.
+    :param since: several moments; the hour that a moment belongs to is the first of its figures.
+    :returns: of each moment the figures by the backend's name.
     """
-    found: dict[str, Flow] = defaultdict(Flow)
-    for row in _outbound(since).values("backend", "outcome").annotate(**SUMS).order_by():
-        each = found[row["backend"]]
-        each.counts[row["outcome"]] += row["rows"]
-        each.segments[row["outcome"]] += row["parts"]
-    return dict(found)
+    firsts = [hour_of(moment) for moment in since]
+    found: list[dict[str, Flow]] = [defaultdict(Flow) for _ in firsts]
+    tallies = Tally.objects.filter(direction=Direction.OUTGOING, hour__start__gte=min(firsts))
+    groups = tallies.values("hour__start", "backend", "outcome").annotate(**SUMS).order_by()
+    for row in groups:
+        for first, of_period in zip(firsts, found, strict=True):
+            if row["hour__start"] >= first:
+                each = of_period[row["backend"]]
+                each.counts[row["outcome"]] += row["rows"]
+                each.segments[row["outcome"]] += row["parts"]
+    return [dict(of_period) for of_period in found]
 
 
 @dataclass
@@ -225,20 +229,25 @@ def failures(since: datetime.datetime) -> list[Failures]:
     return [Failures(row["backend"], row["direction"], row["reason"], row["rows"]) for row in found]
 
 
-def latencies(since: datetime.datetime) -> dict[str, list[int]]:
-    """Return how long transmissions took since a moment: a histogram for each span."""
-    found: dict[str, list[list[int]]] = {span: [] for span in Span}
-    rows = Latency.objects.filter(hour__start__gte=hour_of(since))
-    for span, counts in rows.values_list("span", "counts"):
-        found[span].append(counts)
-    return {span: histograms.add(several) for span, several in found.items()}
+def latencies(*since: datetime.datetime) -> list[dict[str, list[int]]]:
+    """Return how long transmissions took since each of several moments; one query.
+
+    :returns: of each moment a histogram for each span.
+    """
+    firsts = [hour_of(moment) for moment in since]
+    found: list[dict[str, list[list[int]]]] = [{span: [] for span in Span} for _ in firsts]
+    rows = Latency.objects.filter(hour__start__gte=min(firsts))
+    for start, span, counts in rows.values_list("hour__start", "span", "counts"):
+        for first, of_period in zip(firsts, found, strict=True):
+            if start >= first:
+                of_period[span].append(counts)
+    return [
+        {span: histograms.add(several) for span, several in of_period.items()}
+        for of_period in found
+    ]
 
 
 def tallied_at() -> datetime.datetime | None:
     """Return when the newest hour was tallied last."""
     newest = Hour.objects.exclude(tallied_at=None).order_by("-start")
     return newest.values_list("tallied_at", flat=True).first()
-
-
-def _outbound(since: datetime.datetime) -> QuerySet[Tally]:
-    return Tally.objects.filter(direction=Direction.OUTGOING, hour__start__gte=hour_of(since))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import F, Max, OuterRef, QuerySet, Subquery
+from rapidsms.models import Backend, Connection
 
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.operations import people
 from rapidsms_db_router.operations.words import STATES
@@ -44,16 +46,22 @@ class Wanted:
     direction: str = ""
     state: str = ""
 
-    def condition(self) -> Q:
-        """Return what a transmission must be like, but for the search."""
-        condition = Q()
+    def of(self, rows: QuerySet[Transmission]) -> QuerySet[Transmission]:
+        """Select what the list shows, but for the search.
+
+        :param rows: among which to select.
+        """
+        # not joined: the plan of a join may read all messages, or all connections
         if self.backend:
-            condition &= Q(connection__backend__name=self.backend)
+            connection = Connection.objects.filter(pk=OuterRef("connection")).values("backend")
+            backend = Backend.objects.using(alias()).filter(name=self.backend).values("pk")
+            rows = rows.annotate(of_backend=Subquery(connection)).filter(of_backend=backend[:1])
         if self.direction:
-            condition &= Q(message__direction=self.direction)
+            message = Message.objects.filter(pk=OuterRef("message")).values("direction")
+            rows = rows.annotate(way=Subquery(message)).filter(way=self.direction)
         if self.state:
-            condition &= STATES[self.state][1]
-        return condition
+            rows = rows.filter(STATES[self.state][1])
+        return rows
 
 
 def page(wanted: Wanted, before: int | None = None, rows: int = ROWS) -> Page:
@@ -61,17 +69,16 @@ def page(wanted: Wanted, before: int | None = None, rows: int = ROWS) -> Page:
 
     :param before: the primary key before which it begins; ``None``: the newest.
     """
-    found = Transmission.objects.select_related("message", "connection__backend")
-    found = found.select_related("connection__contact").order_by("-pk")
+    found = wanted.of(Transmission.objects.order_by("-pk"))
     if wanted.search:
         ids = sorted(searched(wanted.search), reverse=True)
         ids = [pk for pk in ids if before is None or pk < before]
-        return _cut(found.filter(wanted.condition(), pk__in=ids), rows)
+        return _cut(found.filter(pk__in=ids), rows)
     if before is None:
         newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"]
         before = (newest or 0) + 1
     lowest = before - WINDOW
-    several = _cut(found.filter(wanted.condition(), pk__lt=before, pk__gte=lowest), rows)
+    several = _cut(found.filter(pk__lt=before, pk__gte=lowest), rows)
     if several.before is not None:
         return several
     # behind a gap of keys, as between old messages that were imported and newer ones
@@ -85,23 +92,32 @@ def searched(term: str) -> list[int]:
     :param term: a number, part of a name, a gateway's id, or part of a text.
     """
     if connections := people.find(term):
-        # not sorted: the database would rather walk along the primary key for that
-        of_people = Transmission.objects.filter(connection__in=connections)
-        return list(of_people.values_list("pk", flat=True)[:MOST_FOUND])
+        return newest(Transmission.objects.filter(connection__in=connections), MOST_FOUND)
     with_id = list(
         Transmission.objects.filter(external_id=term).values_list("pk", flat=True)[:ROWS]
     )
     if with_id:
         return with_id
-    newest = Message.objects.order_by("-pk").values_list("pk", flat=True)
-    texts = Message.objects.filter(pk__gt=newest[TEXTS:].first() or 0, text__icontains=term)
+    recent = Message.objects.order_by("-pk").values_list("pk", flat=True)
+    texts = Message.objects.filter(pk__gt=recent[TEXTS:].first() or 0, text__icontains=term)
     messages = list(texts.values_list("pk", flat=True)[:MOST_FOUND])
     of_texts = Transmission.objects.filter(message__in=messages)
     return list(of_texts.values_list("pk", flat=True)[:MOST_FOUND])
 
 
+def newest(rows: QuerySet[Transmission], most: int) -> list[int]:
+    """Return the newest of the transmissions of some people: primary keys, the newest first.
+
+    :param rows: those of a bounded number of connections.
+    """
+    # the bare key would have the database walk along it, through the rows of everybody
+    found = rows.order_by((F("pk") + 0).desc()).values_list("pk", flat=True)
+    return list(found[:most])
+
+
 def _cut(found: QuerySet[Transmission], rows: int) -> Page:
-    some = list(found[: rows + 1])
-    if len(some) <= rows:
-        return Page(some, None)
-    return Page(some[:rows], some[rows - 1].pk)
+    """Return the first of some rows, with all that is shown of them."""
+    ids = list(found.values_list("pk", flat=True)[: rows + 1])
+    shown = Transmission.objects.filter(pk__in=ids[:rows]).order_by("-pk")
+    shown = shown.select_related("message", "connection__backend", "connection__contact")
+    return Page(list(shown), ids[rows - 1] if len(ids) > rows else None)

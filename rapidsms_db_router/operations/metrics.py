@@ -87,7 +87,8 @@ def _latencies() -> Metric:
         "how long the transmissions of this hour and the one before took",
         labels=["span", "percentile"],
     )
-    for span, histogram in figures.latencies(now() - HOUR).items():
+    (found,) = figures.latencies(now() - HOUR)
+    for span, histogram in found.items():
         for quantile in QUANTILES:
             value = histograms.percentile(histogram, quantile)
             if value is not None:

@@ -90,8 +90,9 @@ class ConversationView(OperatorsPage):
         connections = list(contact.connection_set.all()) if contact else [connection]
         of_person = Transmission.objects.filter(connection__in=connections)
         before = primary_key(self.request.GET.get("before"))
-        ids = sorted(of_person.values_list("pk", flat=True)[: listing.MOST_FOUND], reverse=True)
-        ids = [pk for pk in ids if before is None or pk < before]
+        if before is not None:
+            of_person = of_person.filter(pk__lt=before)
+        ids = listing.newest(of_person, listing.ROWS + 1)
         shown = Transmission.objects.filter(pk__in=ids[: listing.ROWS]).order_by("-pk")
         rows = list(shown.select_related("message", "connection__backend"))
         return super().get_context_data(

@@ -77,7 +77,7 @@ def _by_day(hours: list[HourFigures]) -> list[HourFigures]:
 
 def _latencies(moment: datetime.datetime) -> list[dict[str, Any]]:
     """Return percentiles of this hour with the one before, and of the last day."""
-    hour, day = (figures.latencies(moment - age) for age in (DAY / 24, DAY))
+    day, hour = figures.latencies(moment - DAY, moment - DAY / 24)
     return [{"span": span, "hour": _told(hour[span]), "day": _told(day[span])} for span in Span]
 
 

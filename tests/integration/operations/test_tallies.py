@@ -51,7 +51,8 @@ def test_each_outcome_is_counted(person, stored):
     stored(person, SECOND, Status.RECEIVED, Direction.INCOMING)
     filling.fill()
     assert totals() == {"waiting": 3, "failed": 1, "sent": 1, "delivered": 1, "received": 1}
-    flow = figures.flow(now() - HOUR)[person.backend.name]
+    (found,) = figures.flows(now() - HOUR)
+    flow = found[person.backend.name]
     assert (flow.sent, flow.delivered, flow.failed, flow.waiting) == (2, 1, 1, 3)
     assert flow.segments[Outcome.DELIVERED] == 2
 
@@ -106,12 +107,13 @@ def test_latencies_are_counted_from_when_a_message_may_be_sent(person, stored):
     Message.objects.filter(pk=scheduled.message_id).update(not_before=moment - 25 * SECOND)
     filling.fill()
     since = moment - HOUR
-    answered = figures.latencies(since)[Span.ANSWERED]
+    (found,) = figures.latencies(since)
+    answered = found[Span.ANSWERED]
     assert answered[bucket(4)] == sum(answered) == 1
-    sent = figures.latencies(since)[Span.SENT]
+    sent = found[Span.SENT]
     assert sum(sent) == 2
     assert sent[bucket(25)] == sent[bucket(3)] == 1
-    assert sum(figures.latencies(since)[Span.DELIVERED]) == 1
+    assert sum(found[Span.DELIVERED]) == 1
 
 
 def test_failures_are_grouped_by_reason(person, stored):
