@@ -10,6 +10,9 @@ NUMBER = re.compile(
     r"(?:tel:|sms:)?[\s+().\-/\u2010-\u2015]*[0-9][0-9\s+().\-/\u2010-\u2015]*", re.I
 )
 
+#: Characters of an identity that everybody may see.
+SHOWN = 3
+
 
 def spelled(name: Any) -> str:
     """Return an identity as a string, whatever a gateway or a backend names it by.
@@ -19,6 +22,11 @@ def spelled(name: Any) -> str:
     if isinstance(name, bytes):
         return name.decode("utf-8", "replace")
     return str.__str__(name) if isinstance(name, str) else str(name)
+
+
+def masked(identity: str) -> str:
+    """Return an identity of which no more than the last three characters can be read."""
+    return "…" + identity[-SHOWN:] if len(identity) > SHOWN else "…"
 
 
 def digits(identity: str) -> str:

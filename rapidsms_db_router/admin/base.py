@@ -21,12 +21,24 @@ from django.utils.text import Truncator
 from rapidsms.models import Backend
 
 from rapidsms_db_router import bulk_actions
+from rapidsms_db_router.admin import personal
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 
 SHORT = 60
 #: Primary keys have no more digits; before Django 5.0 the database refuses others with an error.
 MOST_DIGITS = 18
+
+
+#: Columns that say something of a person.
+GUESSABLE = {"text", "error", "fields", "context", "external_id", "dedup_key", "reason", "identity"}
+
+
+def _is_of_person(lookup: str) -> bool:
+    """Return whether a filter goes by way of another table to such a column."""
+    allowed = ("message__id", "message__direction", "connection__backend")
+    is_related = lookup.startswith(("message__", "connection", "transmissions", "in_response_to"))
+    return is_related and not lookup.startswith(allowed)
 
 
 class BoundedPaginator(Paginator):
@@ -47,6 +59,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     paginator = BoundedPaginator
     show_full_result_count = False
     ordering = ("-id",)
+    #: Columns with numbers and texts, and which are shown in their place to users who may not see
+    #: those; empty: none is.
+    personal: ClassVar[dict[str, str]] = {}
     sortable_by: ClassVar[tuple[str, ...]] = ("id",)  # no other column has an index to sort by
     if django.VERSION >= (5, 0):
         # counts beside the filters would each be one of the whole table
@@ -71,6 +86,31 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nor forgotten."""
         return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the user may see the list; or a row, of which numbers and texts are a part."""
+        may_see = obj is None or not self.personal or personal.may_see(request.user)
+        return may_see and super().has_view_permission(request, obj)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Put masked columns in place of those with numbers and texts."""
+        columns = super().get_list_display(request)
+        if personal.may_see(request.user):
+            return columns
+        shown = (self.personal.get(name, name) for name in map(str, columns))
+        return tuple(name for name in shown if name)
+
+    def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
+        """Link no row that the user may not see."""
+        if self.personal and not personal.may_see(request.user):
+            return None
+        return super().get_list_display_links(request, list_display)
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """Offer no search to whoever could guess a number or a text by it."""
+        if self.personal and not personal.may_see(request.user):
+            return ()
+        return super().get_search_fields(request)
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
         """Whether the user may send errored transmissions again."""
@@ -140,8 +180,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Show a list; where rows are not counted to the end, say so.
 
-        An address with what no column holds, a large number or NUL, gets the whole list.
+        An address with what no column holds, a large number or NUL, gets the whole list. So does a
+        filter by which a user who sees no numbers and texts could guess them.
         """
+        if self.personal and not personal.may_see(request.user):
+            first_parts = {name.partition("__")[0] for name in request.GET}
+            if first_parts & GUESSABLE or any(map(_is_of_person, request.GET)):
+                return HttpResponseRedirect(request.path)
         try:
             response = super().changelist_view(request, extra_context)
         except (DataError, OverflowError):  # of PostgreSQL, and of SQLite

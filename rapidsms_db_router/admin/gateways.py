@@ -7,7 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
 
 from rapidsms_db_router.admin.base import ReadOnlyAdmin
 from rapidsms_db_router.limits import operators
@@ -85,10 +87,22 @@ class GatewayAdmin(ReadOnlyAdmin):
         self.message_user(request, f"Paused: {', '.join(map(str, backends))}.")
 
     @admin.action(permissions=["pause"], description="Resume: they are called again, at once")
-    def resume(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> None:
-        """Have the selected backends called again."""
+    def resume(self, request: HttpRequest, queryset: QuerySet[Gateway]) -> HttpResponse | None:
+        """Say what waits for the selected backends; once that is confirmed, have them called."""
         backends = list(queryset)
+        if "confirmed" not in request.POST:
+            return TemplateResponse(
+                request,
+                "admin/rapidsms_db_router/confirm_resume.html",
+                {
+                    **self.admin_site.each_context(request),
+                    "title": _("Are you sure?"),
+                    "opts": self.opts,
+                    "backends": backends,
+                },
+            )
         for backend in backends:
             operators.resume(backend, by=request.user.get_username())
             doorbells.publish_outbound(backend, message_id=0)
         self.message_user(request, f"Called again: {', '.join(map(str, backends))}.")
+        return None

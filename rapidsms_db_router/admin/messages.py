@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import intcomma
-from django.db.models import Count, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from rapidsms_db_router.admin.base import (
     SHORT,
@@ -23,9 +25,13 @@ from rapidsms_db_router.admin.base import (
 )
 from rapidsms_db_router.admin.states import StateFilter
 from rapidsms_db_router.choices import FAILED, RETRYING, Status
+from rapidsms_db_router.identities import masked
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 from rapidsms_db_router.models.message import backend_context
 from rapidsms_db_router.models.transmission import RETRYING as RETRYING_TRANSMISSIONS
+
+#: Characters of a number that a list shows.
+NUMBER = 25
 
 
 @admin.register(Message)
@@ -36,12 +42,19 @@ class MessageAdmin(ReadOnlyAdmin):
         "id",
         "date",
         "direction",
+        "number",
+        "backend",
         "short_text",
         "state",
         "short_error",
         "sent",
     )
     list_display_links = ("id", "short_text")
+    personal: ClassVar[dict[str, str]] = {
+        "number": "masked_number",
+        "short_text": "length",
+        "short_error": "",
+    }
     list_filter = ("direction", StateFilter, BackendFilter, "date")
     search_fields = ("text",)
     search_help_text = "A number, an external id, or part of a text"
@@ -82,7 +95,7 @@ class MessageAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """Search for a number; if none is like it, for an external id; else for part of a text."""
         term = search_term.strip()
-        if not term:
+        if not term or not self.get_search_fields(request):
             return queryset, False
         of_number = Transmission.objects.filter(connection__identity=term).values("message")
         # One after the other, since no index serves an OR of these, and none at all serves the
@@ -91,6 +104,40 @@ class MessageAdmin(ReadOnlyAdmin):
             if found.exists():
                 return found, False
         return queryset.filter(text__icontains=term), False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
+        """Add one number and backend of each message, and whether it has others."""
+        # in no order: the database would rather walk along the primary key for that
+        theirs = Transmission.objects.filter(message=OuterRef("pk")).order_by()
+        found: QuerySet[Message] = super().get_queryset(request)
+        found = found.annotate(
+            one_number=Subquery(theirs.values("connection__identity")[:1]),
+            one_backend=Subquery(theirs.values("connection__backend__name")[:1]),
+            another=Subquery(theirs.values("pk")[1:2]),
+        )
+        return found
+
+    @admin.display(description=gettext_lazy("number"))
+    def number(self, message: Any) -> str:
+        """From or to which number it is; of several one."""
+        number = Truncator(message.one_number or "-").chars(NUMBER)
+        return _("%(number)s and others") % {"number": number} if message.another else number
+
+    @admin.display(description=gettext_lazy("number"))
+    def masked_number(self, message: Any) -> str:
+        """The last digits of the number."""
+        number = masked(message.one_number or "")
+        return _("%(number)s and others") % {"number": number} if message.another else number
+
+    @admin.display(description=gettext_lazy("backend"))
+    def backend(self, message: Any) -> str:
+        """From or to which backend it is; of several one."""
+        return message.one_backend or "-"
+
+    @admin.display(description=gettext_lazy("text"))
+    def length(self, message: Message) -> str:
+        """How long the text is."""
+        return _("%(number)s characters") % {"number": len(message.text)}
 
     @admin.display(description="text", ordering=None)
     def short_text(self, message: Message) -> str:
@@ -174,6 +221,11 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "sent",
         "message_link",
     )
+    personal: ClassVar[dict[str, str]] = {
+        "connection": "masked_connection",
+        "short_error": "",
+        "message_link": "",
+    }
     list_select_related = ("message", "connection__backend")
     list_filter = (
         StateFilter,
@@ -208,7 +260,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """Search for a number; if there is none like it, for messages as their own page does."""
         term = search_term.strip()
-        if not term:
+        if not term or not self.get_search_fields(request):
             return queryset, False
         of_number = queryset.filter(connection__identity=term)
         if of_number.exists():
@@ -216,6 +268,12 @@ class TransmissionAdmin(ReadOnlyAdmin):
         with_id = Message.objects.filter(external_id=term)
         found = with_id if with_id.exists() else Message.objects.filter(text__icontains=term)
         return queryset.filter(message__in=found.values("pk")), False
+
+    @admin.display(description=gettext_lazy("connection"))
+    def masked_connection(self, transmission: Transmission) -> str:
+        """The last digits of the number, and the backend."""
+        connection = transmission.connection
+        return f"{masked(connection.identity)} ({connection.backend.name})"
 
     @admin.display(description="message")
     def message_link(self, transmission: Transmission) -> SafeString:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib import admin
 
 from rapidsms_db_router.admin.base import ReadOnlyAdmin
@@ -22,6 +24,7 @@ class EarlyReportAdmin(ReadOnlyAdmin):
         "outcome",
         "reason",
     )
+    personal: ClassVar[dict[str, str]] = {"identity": "", "reason": ""}
     list_select_related = ("backend",)
     list_filter = ("backend", "outcome")
     search_fields = ("=external_id",)

@@ -12,8 +12,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max
 
 from rapidsms_db_router.choices import Direction, in_words
+from rapidsms_db_router.identities import masked
 from rapidsms_db_router.models import Transmission
-from rapidsms_db_router.operations import audit, people
+from rapidsms_db_router.operations import audit
 from rapidsms_db_router.operations.listing import Wanted, searched
 from rapidsms_db_router.operations.models import AuditEntry
 from rapidsms_db_router.operations.reasons import reason_of
@@ -58,7 +59,7 @@ def rows(wanted: Wanted, *, may_see: bool, by: str) -> Iterator[Row]:
     """
     filters = {"personal": may_see, **{k: v for k, v in vars(wanted).items() if v}}
     if wanted.search:
-        filters["search"] = people.masked(wanted.search)
+        filters["search"] = masked(wanted.search)
     entry = audit.keep(
         kind="export", by=by, subject=None, count=None, before={}, after=filters, reason=""
     )
@@ -76,7 +77,7 @@ def _rows(wanted: Wanted, *, may_see: bool) -> Iterator[Row]:
             row["status"] = in_words(row["status"], retrying=row["next_try"] is not None)
             row["direction"] = Direction(row["direction"]).label
             if not may_see:
-                row |= {"number": people.masked(row["number"]), "text": None, "name": None}
+                row |= {"number": masked(row["number"]), "text": None, "name": None}
                 row["error"] = reason_of(row["error"])
             yield row
 

@@ -11,8 +11,6 @@ from rapidsms_db_router.db.connection import alias
 
 #: Who may see numbers and texts.
 SEE = "rapidsms_db_router_operations.see_personal"
-#: Digits of a number that everybody may see.
-SHOWN = 3
 #: Digits by which a number can be looked for.
 FEWEST = 4
 #: Connections that a search looks at.
@@ -22,11 +20,6 @@ MOST = 200
 def may_see(user: Any) -> bool:
     """Return whether a user may see numbers and texts."""
     return bool(user.has_perm(SEE))
-
-
-def masked(identity: str) -> str:
-    """Return a number of which no more than the last three digits can be read."""
-    return "…" + identity[-SHOWN:] if len(identity) > SHOWN else "…"
 
 
 def find(term: str) -> list[int]:

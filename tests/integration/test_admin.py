@@ -587,7 +587,11 @@ def test_backends_are_paused_and_resumed_by_those_who_may(client, worker, people
     def choose(action):
         selected = {"action": action, "_selected_action": [backend.pk]}
         with worker.commit():
-            client.post(BACKENDS, selected, follow=True)
+            asked = client.post(BACKENDS, selected, follow=True)
+            if action == "resume" and may:
+                assert "1 batches wait for it" in asked.content.decode()
+                assert BackendState.objects.get().paused
+            client.post(BACKENDS, selected | {"confirmed": "yes"}, follow=True)
 
     choose("pause")
     with worker.commit():
@@ -606,6 +610,40 @@ def test_nobody_adds_changes_or_deletes_a_backend_there(admin, people):
     admin.post(f"{BACKENDS}{backend.pk}/change/", {"name": "other"})
     backend.refresh_from_db()
     assert backend.name == "phones"
+
+
+# Numbers
+
+
+def test_messages_show_their_number_and_backend(admin, people):
+    one, *others = people(3)
+    send("to one", one)
+    send("to several", others)
+    text = admin.get(MESSAGES).content.decode()
+    assert one.identity in text
+    assert "phones" in text
+    assert f"{others[0].identity} and others" in text
+
+
+@PAGES
+def test_numbers_and_texts_are_masked_for_those_who_may_not_see_them(client, person, page):
+    message = send("the secret text", person).database_message
+    row = message.transmissions.get()
+    Transmission.objects.update(error=f"no {person.identity}")
+    Message.objects.update(error=f"no {person.identity}")
+    client.force_login(user_who(*VIEW))
+    text = client.get(page).content.decode()
+    assert "…000" in text
+    assert person.identity not in text
+    assert "secret" not in text
+    of_message = "" if page == MESSAGES else "message__"
+    for guess in ("q=nothing", "error__contains=x", f"{of_message}text__startswith=x"):
+        assert len(ids(client.get(f"{page}?{guess}", follow=True))) == 1
+    for pk in (row.pk, message.pk):
+        assert client.get(f"{page}{pk}/change/").status_code in (302, 403)
+        assert client.get(f"{page}{pk}/history/").status_code in (302, 403)
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="see_personal"))
+    assert "secret" in client.get(page).content.decode()
 
 
 # Junk

@@ -9,8 +9,9 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
+from rapidsms_db_router.identities import masked
 from rapidsms_db_router.models import Transmission
-from rapidsms_db_router.operations import people, words
+from rapidsms_db_router.operations import words
 from rapidsms_db_router.operations.models import AuditEntry, AuditSubject
 from rapidsms_db_router.operations.reasons import reason_of
 
@@ -83,7 +84,7 @@ def state_class(row: Transmission) -> str:
 @register.filter
 def identity(said: str, may_see: bool) -> str:
     """A number; for others its last digits."""
-    return said if may_see else people.masked(said)
+    return said if may_see else masked(said)
 
 
 @register.filter

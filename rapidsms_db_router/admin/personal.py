@@ -1,0 +1,15 @@
+"""Numbers and texts in the admin: masked as on the pages, where the operations app is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+
+OPERATIONS = "rapidsms_db_router.operations"
+SEE = "rapidsms_db_router_operations.see_personal"
+
+
+def may_see(user: Any) -> bool:
+    """Return whether a user may see numbers and texts; anybody may without the operations app."""
+    return not apps.is_installed(OPERATIONS) or bool(user.has_perm(SEE))
