@@ -25,6 +25,7 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.inbound import again as inbound_again
 from rapidsms_db_router.models import BulkAction, BulkActionChunk, Message, Transmission
+from rapidsms_db_router.models.bulk_action import SENTENCES
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.transmission import PENDING
 from rapidsms_db_router.outbound import again, discarding, moving, outbox
@@ -102,8 +103,8 @@ def describe(kind: str, count: int, *, done: bool = False) -> str:
     :param count: to how many rows.
     :param done: whether it has been done.
     """
-    rows, will_be, is_done = KINDS[Kind(kind)].words
-    return f"{count:,} {rows} {is_done if done else will_be}."
+    will_be, is_done = SENTENCES[Kind(kind)]
+    return (is_done if done else will_be) % {"number": count, "count": f"{count:,}"}
 
 
 def start(action: BulkAction, *, by: str = "") -> None:
@@ -231,8 +232,6 @@ class _Kind(NamedTuple):
     move: Callable[[list[int], BulkAction], Done]
     #: The permission that it needs.
     permission: str
-    #: What the rows are, what will be done with them, and what is then said of them.
-    words: tuple[str, str, str]
 
 
 def _errored_transmissions(rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -303,41 +302,35 @@ KINDS = {
         _each,
         _resend,
         "resend_message",
-        ("errored transmissions", "will be sent again", "will be sent again"),
     ),
     Kind.REPROCESS: _Kind(
         _errored_messages,
         _each,
         _reprocess,
         "reprocess_message",
-        ("errored inbound messages", "will be processed again", "will be processed again"),
     ),
     Kind.CANCEL: _Kind(
         _pending_transmissions,
         _messages_of,
         _cancel,
         "cancel_message",
-        ("transmissions", "will be cancelled", "were cancelled"),
     ),
     Kind.DISCARD: _Kind(
         lambda rows: rows,
         _batches,
         _discard,
         "cancel_message",
-        ("transmissions that wait", "will be given up", "were given up"),
     ),
     Kind.SEND_NOW: _Kind(
         _unclaimed,
         _batches,
         _move,
         "pause_message",
-        ("transmissions that wait", "will be sent now", "will be sent now"),
     ),
     Kind.MOVE: _Kind(
         _unclaimed,
         _batches,
         _move,
         "pause_message",
-        ("transmissions that wait", "will be sent at another date", "will be sent at another date"),
     ),
 }

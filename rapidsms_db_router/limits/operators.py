@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
@@ -26,7 +28,7 @@ LONGEST_NAME, LONGEST_REASON = 150, 200
 #: The limits that can be set, and the least that each can be.
 LIMITS = {"rate": 1, "concurrency": 1, "max_retries": 0}
 #: The state of a backend that is called.
-WORKING = "working"
+WORKING = gettext_lazy("working")
 #: The most that a limit can be.
 MOST = 10_000
 
@@ -47,18 +49,28 @@ def describe(backend: Backend) -> str:
         return _describe_pause(state)
     found = circuit.state_of(state, moment)
     if found is Circuit.CLOSED or state is None:
-        return WORKING
-    until, since = _date(state.open_until), _date(state.opened_at)
-    tried = f"tried again at {until}" if found is Circuit.OPEN else "being tried again"
-    return f"out of order since {since} ({state.reason}), {tried}"
+        return str(WORKING)
+    words = {
+        "since": _date(state.opened_at),
+        "reason": state.reason,
+        "until": _date(state.open_until),
+    }
+    if found is Circuit.OPEN:
+        return _("out of order since %(since)s (%(reason)s), tried again at %(until)s") % words
+    return _("out of order since %(since)s (%(reason)s), being tried again") % words
 
 
 def _describe_pause(state: BackendState) -> str:
-    by = f" by {state.paused_by}" if state.paused_by else ""
-    since = f" since {_date(state.paused_at)}" if state.paused_at else ""
-    until = f" until {_date(state.paused_until)}" if state.paused_until else ""
-    reason = f" ({state.pause_reason})" if state.pause_reason else ""
-    return f"paused{by}{since}{until}{reason}"
+    words = [_("paused")]
+    if state.paused_by:
+        words.append(_("by %(name)s") % {"name": state.paused_by})
+    if state.paused_at:
+        words.append(_("since %(time)s") % {"time": _date(state.paused_at)})
+    if state.paused_until:
+        words.append(_("until %(time)s") % {"time": _date(state.paused_until)})
+    if state.pause_reason:
+        words.append(f"({state.pause_reason})")
+    return " ".join(words)
 
 
 def _date(moment: datetime.datetime | None) -> str:

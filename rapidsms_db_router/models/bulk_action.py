@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
@@ -60,10 +62,10 @@ class BulkAction(PrimaryModel):
         ======== ============================================================
         """
 
-        PREPARED = "prepared"
-        RUNNING = "running"
-        STOPPED = "stopped"
-        DONE = "done"
+        PREPARED = "prepared", _("Prepared")
+        RUNNING = "running", _("Running")
+        STOPPED = "stopped", _("Stopped")
+        DONE = "done", _("Done")
 
     #: What is done.
     kind = models.CharField(max_length=9, choices=Kind.choices)
@@ -95,6 +97,57 @@ class BulkAction(PrimaryModel):
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.kind}, {self.handled} of {self.total}"
+
+
+_TO_RESEND = ngettext_lazy(
+    "%(count)s errored transmission will be sent again.",
+    "%(count)s errored transmissions will be sent again.",
+    "number",
+)
+_TO_REPROCESS = ngettext_lazy(
+    "%(count)s errored inbound message will be processed again.",
+    "%(count)s errored inbound messages will be processed again.",
+    "number",
+)
+_TO_CANCEL = ngettext_lazy(
+    "%(count)s transmission will be cancelled.",
+    "%(count)s transmissions will be cancelled.",
+    "number",
+)
+_CANCELLED = ngettext_lazy(
+    "%(count)s transmission was cancelled.",
+    "%(count)s transmissions were cancelled.",
+    "number",
+)
+_TO_DISCARD = ngettext_lazy(
+    "%(count)s transmission that waits will be given up.",
+    "%(count)s transmissions that wait will be given up.",
+    "number",
+)
+_DISCARDED = ngettext_lazy(
+    "%(count)s transmission that waits was given up.",
+    "%(count)s transmissions that wait were given up.",
+    "number",
+)
+_TO_SEND_NOW = ngettext_lazy(
+    "%(count)s transmission that waits will be sent now.",
+    "%(count)s transmissions that wait will be sent now.",
+    "number",
+)
+_TO_MOVE = ngettext_lazy(
+    "%(count)s transmission that waits will be sent at another date.",
+    "%(count)s transmissions that wait will be sent at another date.",
+    "number",
+)
+#: What a bulk action of a kind will do to ``count`` rows, and what it has done.
+SENTENCES = {
+    BulkAction.Kind.RESEND: (_TO_RESEND, _TO_RESEND),
+    BulkAction.Kind.REPROCESS: (_TO_REPROCESS, _TO_REPROCESS),
+    BulkAction.Kind.CANCEL: (_TO_CANCEL, _CANCELLED),
+    BulkAction.Kind.DISCARD: (_TO_DISCARD, _DISCARDED),
+    BulkAction.Kind.SEND_NOW: (_TO_SEND_NOW, _TO_SEND_NOW),
+    BulkAction.Kind.MOVE: (_TO_MOVE, _TO_MOVE),
+}
 
 
 class BulkActionChunk(PrimaryModel):

@@ -446,7 +446,7 @@ def test_resend_sends_chosen_transmissions_again_and_no_others(admin, errored, c
     calls.clear()
     first = errored.transmissions.order_by("pk").first()
     response = act(admin, TRANSMISSIONS, "resend", first.pk)
-    assert said(response) == ["1 errored transmissions will be sent again."]
+    assert said(response) == ["1 errored transmission will be sent again."]
     assert statuses(errored) == ("E", "SES")
     assert [call.identities for call in calls] == [["+254700000000"]]
 
@@ -476,7 +476,7 @@ def test_reprocess_runs_the_apps_again(admin, person, received):
     message = receive("raise now", person).dbm
     Message.objects.filter(pk=message.pk).update(text="ping")  # the app was mended, so to say
     response = act(admin, MESSAGES, "reprocess", message.pk)
-    assert said(response) == ["1 errored inbound messages will be processed again."]
+    assert said(response) == ["1 errored inbound message will be processed again."]
     message.refresh_from_db()
     assert (message.status, message.error, len(received)) == ("R", "", 2)
     assert message.responses.get().text == "pong"

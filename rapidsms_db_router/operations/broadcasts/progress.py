@@ -90,7 +90,7 @@ class Progress:
             return None
         if self.recent:
             return now() + datetime.timedelta(seconds=self.left / self.rate)
-        works = [each.seconds for each in self.remaining if each.state == operators.WORKING]
+        works = [each.seconds for each in self.remaining if each.state == str(operators.WORKING)]
         seconds = [each for each in works if each is not None]
         if not seconds or len(seconds) < len(self.remaining):
             return None
