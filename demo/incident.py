@@ -9,6 +9,7 @@ from django.db import transaction
 from rapidsms.models import Backend, Connection, Contact
 
 from rapidsms_db_router import bulk_actions
+from rapidsms_db_router.acting import acted
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import (
@@ -228,4 +229,6 @@ class Incident:
         done.state, done.changed, done.handled = "done", done.total, done.total
         done.finished = self.moment
         done.save()
+        acted("set_limits", "amina", self.failing, before={"rate": ""}, after={"rate": "20/s"})
+        acted(done.kind, "amina", done, count=done.total, reason="the gateway has none of them")
         self.action = bulk_actions.prepare("resend", failed.filter(error=NO_CREDIT), "demo")
