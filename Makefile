@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-kannel screenshots test fuzz storms soak bench lint types migrations docs dist check clean
+.PHONY: demo demo-kannel screenshots test fuzz storms soak bench lint types migrations docs linkcheck dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -52,7 +52,11 @@ migrations: $(INSTALLED)
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
 
 docs: $(INSTALLED)
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -n -b html docs docs/_build/html
+
+# Links between the pages and to other sites; offline, `docs` and tests/docs look at those between pages.
+linkcheck: $(INSTALLED)
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 dist: $(INSTALLED)
 	$(BIN)/python -m build --outdir dist .

@@ -23,6 +23,9 @@ extensions = ["sphinx.ext.autodoc", "options"]
 # the table is part of explanation.rst
 exclude_patterns = ["_build", "measured-faults.rst"]
 
+# what others document, and what says itself in a docstring without a page of its own
+nitpick_ignore_regex = [(r"py:\w+", r"(rapidsms|django)\..*|MessageSendingError|.*\.LazyRouter")]
+
 html_theme = "furo"
 html_title = "rapidsms-db-router"
 html_show_copyright = False

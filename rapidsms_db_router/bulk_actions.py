@@ -59,7 +59,7 @@ def prepare(
 
     What arrives, or errs, later is not among them.
 
-    :param kind: a :class:`BulkAction.Kind`.
+    :param kind: a ``BulkAction.Kind``.
     :param rows: among which to choose: transmissions, messages or batches, as its kind says. Those
         that the action cannot change are left out.
     :param requested_by: who asks for it.

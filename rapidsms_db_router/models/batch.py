@@ -74,7 +74,7 @@ class Batch(PrimaryModel):
     )
     #: Primary keys, a list in the order in which they are to be sent.
     transmission_ids = models.JSONField()
-    #: Its place in the queue of its backend: :data:`REPLY`, else its number among the batches of
+    #: Its place in the queue of its backend: ``REPLY``, else its number among the batches of
     #: its message. Of several broadcasts the one that has come less far is thereby before others.
     position = models.IntegerField(default=0)
     #: From when on it may be claimed.

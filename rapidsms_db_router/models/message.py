@@ -123,7 +123,7 @@ class Message(PrimaryModel):
     def set_status(self) -> str:
         """Bring the status up to date with the transmissions, and return its letter.
 
-        See :func:`rapidsms_db_router.models.status.derive` for the rule.
+        See ``rapidsms_db_router.models.status.derive`` for the rule.
         """
         return status.settle(self)
 

@@ -88,7 +88,7 @@ class Terminal:
 
     def run(self, script: str, lines: list[str], where: str) -> None:
         """Run commands in the shell, or start a server; see these lines in what they print."""
-        script = self._ours(script.strip())
+        script, lines = self._ours(script.strip()), list(map(self._ours, lines))
         for command, server in SERVERS.items():
             if f"manage.py {command}" in script:
                 self._serve(server, script, [*lines, READY[server]], where)

@@ -39,3 +39,22 @@ def test_the_quickstart_of_the_readme_answers_an_sms(terminal):
         ["O", "Hello, Ann!", "S"],
         ["O", "The clinic is open.", "S"],
     ]
+
+
+def test_the_tutorial_answers_while_it_says_so_and_waits_while_it_says_so(terminal):
+    for block in blocks(ROOT / "docs" / "tutorial.rst"):
+        if block.section == "Stop the worker" and "worker" in terminal.processes:
+            terminal.interrupt("worker")
+        terminal.do(block)
+        if block.section == "Stop the worker" and "worker" not in terminal.processes:
+            assert messages(terminal)[-1] == ["I", "hours Friday", "Q"]
+        elif "batch_requeued" in block.text:
+            assert messages(terminal)[-1] == ["O", "Hello, Carol!", "Q"]
+    assert messages(terminal) == [
+        ["I", "hello Ann", "R"],
+        ["O", "Hello, Ann!", "S"],
+        ["I", "hours Friday", "R"],
+        ["O", "Friday: 8 to 12", "S"],
+        ["I", "hello Carol", "R"],
+        ["O", "Hello, Carol!", "S"],
+    ]
