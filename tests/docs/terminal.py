@@ -91,7 +91,7 @@ class Terminal:
         script, lines = self._ours(script.strip()), list(map(self._ours, lines))
         for command, server in SERVERS.items():
             if f"manage.py {command}" in script:
-                self._serve(server, script, [*lines, READY[server]], where)
+                self._serve(server, script, lines, where)
                 return
         self._seen = {name: len(self.log(name)) for name in self.processes}
         done = subprocess.run(
@@ -153,7 +153,11 @@ class Terminal:
         self.processes[name] = process
         wait_for(
             f"{lines} of {where}",
-            lambda: process.runs() and _ordered(lines, process.output()),
+            lambda: (
+                process.runs()
+                and READY[name] in process.output()
+                and _ordered(lines, process.output())
+            ),
             PATIENCE,
         )
 
