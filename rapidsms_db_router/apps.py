@@ -19,7 +19,7 @@ class RapidsmsDbRouterConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rapidsms_db_router import checks, tasks  # noqa: F401
+        from rapidsms_db_router import checks, deleting, tasks  # noqa: F401
         from rapidsms_db_router.recovery.step import RecoveryStep
         from rapidsms_db_router.reports.kannel import follow_kannel_report
         from rapidsms_db_router.worker import celery_app, shutdown  # noqa: F401  # before any fork

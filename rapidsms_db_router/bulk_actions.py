@@ -235,11 +235,12 @@ class _Kind(NamedTuple):
 
 
 def _errored_transmissions(rows: QuerySet[Any]) -> QuerySet[Any]:
-    return rows.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)
+    outbound = rows.filter(status=Status.ERRORED, message__direction=Direction.OUTGOING)
+    return outbound.filter(message__blanked_at=None)
 
 
 def _errored_messages(rows: QuerySet[Any]) -> QuerySet[Any]:
-    return rows.filter(status=Status.ERRORED, direction=Direction.INCOMING)
+    return rows.filter(status=Status.ERRORED, direction=Direction.INCOMING, blanked_at=None)
 
 
 def _pending_transmissions(rows: QuerySet[Any]) -> QuerySet[Any]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import intcomma
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from rapidsms.models import Connection
 
 from rapidsms_db_router.admin.base import (
     SHORT,
@@ -25,9 +26,11 @@ from rapidsms_db_router.admin.base import (
 )
 from rapidsms_db_router.admin.states import StateFilter
 from rapidsms_db_router.choices import FAILED, RETRYING, Status
+from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.identities import masked
-from rapidsms_db_router.models import BulkAction, Message, Transmission
+from rapidsms_db_router.models import BulkAction, FormerConnection, Message, Transmission
 from rapidsms_db_router.models.message import backend_context
+from rapidsms_db_router.models.transmission import BACKEND, IDENTITY
 from rapidsms_db_router.models.transmission import RETRYING as RETRYING_TRANSMISSIONS
 
 #: Characters of a number that a list shows.
@@ -97,7 +100,7 @@ class MessageAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         if not term or not self.get_search_fields(request):
             return queryset, False
-        of_number = Transmission.objects.filter(connection__identity=term).values("message")
+        of_number = Transmission.objects.filter(_of_number(term)).values("message")
         # One after the other, since no index serves an OR of these, and none at all serves the
         # last.
         for found in (queryset.filter(pk__in=of_number), queryset.filter(external_id=term)):
@@ -111,8 +114,8 @@ class MessageAdmin(ReadOnlyAdmin):
         theirs = Transmission.objects.filter(message=OuterRef("pk")).order_by()
         found: QuerySet[Message] = super().get_queryset(request)
         found = found.annotate(
-            one_number=Subquery(theirs.values("connection__identity")[:1]),
-            one_backend=Subquery(theirs.values("connection__backend__name")[:1]),
+            one_number=Subquery(theirs.values(said=IDENTITY)[:1]),
+            one_backend=Subquery(theirs.values(said=BACKEND)[:1]),
             another=Subquery(theirs.values("pk")[1:2]),
         )
         return found
@@ -213,7 +216,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
 
     list_display = (
         "id",
-        "connection",
+        "person",
         "state",
         "short_error",
         "attempts",
@@ -222,11 +225,11 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "message_link",
     )
     personal: ClassVar[dict[str, str]] = {
-        "connection": "masked_connection",
+        "person": "masked_connection",
         "short_error": "",
         "message_link": "",
     }
-    list_select_related = ("message", "connection__backend")
+    list_select_related = ("message", "connection__backend", "former")
     list_filter = (
         StateFilter,
         "message__direction",
@@ -238,7 +241,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
     actions = ("resend",)
     fields = (
         "message_link",
-        "connection",
+        "person",
         "state",
         "error",
         "external_id",
@@ -249,7 +252,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "sent",
         "delivered",
     )
-    readonly_fields = ("message_link", "state")
+    readonly_fields = ("message_link", "person", "state")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Transmission]:
         """Join what a page shows of each: alone, it may be read from a replica."""
@@ -262,7 +265,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         if not term or not self.get_search_fields(request):
             return queryset, False
-        of_number = queryset.filter(connection__identity=term)
+        of_number = queryset.filter(_of_number(term))
         if of_number.exists():
             return of_number, False
         with_id = Message.objects.filter(external_id=term)
@@ -270,10 +273,14 @@ class TransmissionAdmin(ReadOnlyAdmin):
         return queryset.filter(message__in=found.values("pk")), False
 
     @admin.display(description=gettext_lazy("connection"))
+    def person(self, transmission: Transmission) -> str:
+        """Number and backend, also if the connection was deleted."""
+        return f"{transmission.identity} via {transmission.backend_name}"
+
+    @admin.display(description=gettext_lazy("connection"))
     def masked_connection(self, transmission: Transmission) -> str:
         """The last digits of the number, and the backend."""
-        connection = transmission.connection
-        return f"{masked(connection.identity)} ({connection.backend.name})"
+        return f"{masked(transmission.identity)} ({transmission.backend_name})"
 
     @admin.display(description="message")
     def message_link(self, transmission: Transmission) -> SafeString:
@@ -284,3 +291,14 @@ class TransmissionAdmin(ReadOnlyAdmin):
     def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> HttpResponse | None:
         """Send the errored among the selected transmissions again."""
         return self.ask_or_start(request, BulkAction.Kind.RESEND, queryset)
+
+
+def _of_number(number: str) -> Q:
+    """Return the condition that a transmission is from or to a number."""
+    former = FormerConnection.objects.filter(identity=number)
+    if ids := list(former.values_list("pk", flat=True)[:100]):
+        theirs = Connection.objects.using(alias()).filter(identity=number)
+        keys = [*ids, *theirs.values_list("pk", flat=True)]
+        # apart: by the relation itself Django would join the connections, and find none
+        return Q(pk__in=Transmission.objects.filter(connection__in=keys).values("pk"))
+    return Q(connection__identity=number)

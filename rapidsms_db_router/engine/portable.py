@@ -16,7 +16,7 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, connection, run, table
 from rapidsms_db_router.models import Batch, Message, Transmission
 from rapidsms_db_router.models.lease import lease
-from rapidsms_db_router.models.transmission import LONGEST_EXTERNAL_ID
+from rapidsms_db_router.models.transmission import CONNECTED, LONGEST_EXTERNAL_ID
 
 #: What makes a JSON list of a column, where there are no arrays.
 JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id ORDER BY id)", "sqlite": "json_group_array(id)"}
@@ -53,7 +53,7 @@ class Portable:
         if not claimed:
             return None
         rows = Transmission.objects.select_related("connection__backend", "connection__contact")
-        ordered: Any = models.Prefetch("transmissions", rows.order_by("pk"))
+        ordered: Any = models.Prefetch("transmissions", rows.filter(CONNECTED).order_by("pk"))
         return Message.objects.prefetch_related(ordered).filter(pk=message_id).first()
 
     def claim_inbound_sql(self) -> str:
@@ -113,7 +113,7 @@ class Portable:
             if batch is not None:
                 batch.message, batch.transmission_ids = message, [row.pk for row in rows]
                 batch.save(force_insert=True)
-        return [Recipient(row.pk, row.connection_id, row.connection.identity, 0) for row in rows]
+        return [Recipient(row.pk, row.connection.pk, row.connection.identity, 0) for row in rows]
 
     def batches_prefix(self) -> str:
         """Return what stands before a statement with the query of :meth:`batches_sql` in it."""

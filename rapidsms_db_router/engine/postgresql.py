@@ -49,7 +49,8 @@ class PostgreSQL(Portable):
             values = iter(columns)
             parts = {letter: _instance(model, values) for letter, model in READ.items()}
             message = message or parts["m"]
-            if (row := parts["t"]).pk is not None:
+            # unless the connection was deleted meanwhile
+            if (row := parts["t"]).pk is not None and parts["c"].pk is not None:
                 row.message, row.connection = message, parts["c"]
                 row.connection.backend = parts["b"]
                 row.connection.contact = parts["p"] if parts["p"].pk is not None else None

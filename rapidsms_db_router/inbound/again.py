@@ -25,10 +25,11 @@ CHUNK = 500
 def reprocess(messages: QuerySet[Message]) -> list[int]:
     """Move errored inbound messages from E to Q, with all their starts before them again.
 
-    :param messages: those asked for; only those that are inbound and E are moved.
+    :param messages: those asked for; only those that are inbound and E are moved, and have their
+        text still.
     :returns: the ids of those moved, which the caller publishes.
     """
-    errored = messages.filter(status=Status.ERRORED, direction=Direction.INCOMING)
+    errored = messages.filter(status=Status.ERRORED, direction=Direction.INCOMING, blanked_at=None)
     ids = list(errored.order_by("pk").values_list("pk", flat=True))
     moved: list[int] = []
     for start in range(0, len(ids), CHUNK):
@@ -39,7 +40,7 @@ def reprocess(messages: QuerySet[Message]) -> list[int]:
 
 def _reprocess(ids: list[int]) -> list[int]:
     with transaction.atomic(using=alias()):
-        named = Message.objects.filter(among(ids), status=Status.ERRORED)
+        named = Message.objects.filter(among(ids), status=Status.ERRORED, blanked_at=None)
         # A lock, by a write: SELECT FOR UPDATE does not exist on SQLite. Of two requests at the
         # same time one finds nothing to be moved.
         named.update(updated=now())

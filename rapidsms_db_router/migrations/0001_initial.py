@@ -7,6 +7,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import rapidsms_db_router.db.clock
+import rapidsms_db_router.models.former_connection
 import rapidsms_db_router.models.indexes
 from rapidsms_db_router.moving_in import keys
 
@@ -283,6 +284,7 @@ class Migration(migrations.Migration):
                 ("recover_at", models.DateTimeField(blank=True, null=True)),
                 ("publishes", models.PositiveIntegerField(default=0)),
                 ("attempts", models.PositiveIntegerField(default=0)),
+                ("blanked_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
                     "dedup_key",
                     models.CharField(editable=False, max_length=64, null=True),
@@ -405,6 +407,23 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="FormerConnection",
+            fields=[
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("identity", models.CharField(max_length=100)),
+                ("backend", models.CharField(max_length=75)),
+                ("deleted", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
+            ],
+            options={
+                "base_manager_name": "objects",
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["identity"], name="former_by_identity"),
+                    models.Index(fields=["backend"], name="former_by_backend"),
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="Transmission",
             fields=[
                 (
@@ -441,10 +460,25 @@ class Migration(migrations.Migration):
                 ("external_id", models.CharField(blank=True, max_length=255, null=True)),
                 (
                     "connection",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE,
+                    rapidsms_db_router.models.former_connection.LooseForeignKey(
+                        db_constraint=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="transmissions",
                         to="rapidsms.connection",
+                    ),
+                ),
+                (
+                    "former",
+                    models.ForeignObject(
+                        editable=False,
+                        from_fields=["connection"],
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        serialize=False,
+                        to="rapidsms_db_router.formerconnection",
+                        to_fields=["id"],
                     ),
                 ),
                 (

@@ -6,6 +6,7 @@ from rapidsms_db_router.models.backend import BackendState, Gateway, SlotLease
 from rapidsms_db_router.models.batch import Batch
 from rapidsms_db_router.models.bulk_action import BulkAction, BulkActionChunk
 from rapidsms_db_router.models.early_report import EarlyReport
+from rapidsms_db_router.models.former_connection import FormerConnection
 from rapidsms_db_router.models.message import Message
 from rapidsms_db_router.models.part import Part
 from rapidsms_db_router.models.recovery_schedule import RecoverySchedule
@@ -17,6 +18,7 @@ __all__ = (
     "BulkAction",
     "BulkActionChunk",
     "EarlyReport",
+    "FormerConnection",
     "Gateway",
     "Message",
     "Part",

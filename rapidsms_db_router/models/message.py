@@ -86,6 +86,8 @@ class Message(PrimaryModel):
     publishes = models.PositiveIntegerField(default=0)
     #: How often the apps were started on this inbound message.
     attempts = models.PositiveIntegerField(default=0)
+    #: When its text, fields and errors were erased; ``None``: they are all there.
+    blanked_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: What a duplicate of this inbound message would have too; see :func:`dedup_key`.
     dedup_key = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.models import Q
@@ -15,6 +15,7 @@ from rapidsms.models import Connection
 from rapidsms_db_router import conf
 from rapidsms_db_router.choices import Status, in_words
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.models.former_connection import FormerConnection, LooseForeignKey
 from rapidsms_db_router.models.indexes import PartialIndex
 from rapidsms_db_router.models.message import Message
 from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
@@ -28,6 +29,8 @@ RETRYING = Q(status=Status.ERRORED, next_try__isnull=False)
 GIVEN_UP = Q(status=Status.ERRORED, next_try=None)
 #: What is not being sent, and will be.
 PENDING = Q(status=Status.QUEUED) | RETRYING
+#: Of what is outbound something is still to come.
+OPEN = PENDING | Q(status=Status.PROCESSING)
 #: What was handed to a gateway once, and is not being sent now: nobody knows how that ended.
 UNCERTAIN = PENDING & Q(attempts__gt=0)
 #: What a gateway has, or may have.
@@ -38,6 +41,11 @@ REPORTABLE = {
     Status.ERRORED: HANDED_OVER,
     Status.SENT: UNCERTAIN,
 }
+#: A transmission's number and the name of its backend, also where its connection was deleted.
+IDENTITY = Coalesce("connection__identity", "former__identity", models.Value(""))
+BACKEND = Coalesce("connection__backend__name", "former__backend", models.Value(""))
+#: Of these transmissions the connection is there.
+CONNECTED = Q(connection__backend__isnull=False)
 
 
 class Group(NamedTuple):
@@ -119,7 +127,12 @@ class TransmissionQuerySet(models.QuerySet["Transmission"]):
         :returns: the groups, from one query whatever their number.
         """
         backend = "connection__backend_id", "connection__backend__name"
-        rows = self.order_by(*backend, "pk").values_list(*backend, "pk").iterator(2000)
+        rows = (
+            self.filter(CONNECTED)
+            .order_by(*backend, "pk")
+            .values_list(*backend, "pk")
+            .iterator(2000)
+        )
         for (backend_id, name), group in groupby(rows, key=lambda row: row[:2]):
             ids = (pk for *_, pk in group)
             most = size or size_of(name)
@@ -137,9 +150,24 @@ class Transmission(PrimaryModel):
         on_delete=models.CASCADE,
         db_index=False,  # the unique constraint's index begins with it
     )
-    #: From or to whom.
-    connection = models.ForeignKey(
-        Connection, related_name="transmissions", on_delete=models.CASCADE
+    #: From or to whom; ``None`` if that was deleted: then ``former`` tells. The key stays.
+    connection: Any = LooseForeignKey(  # type: ignore[misc]  # of a row that waits it is there
+        Connection,
+        related_name="transmissions",
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+    )
+    #: The connection, if it was deleted. No column: both have the same key.
+    former: Any = models.ForeignObject(
+        FormerConnection,
+        related_name="+",
+        null=True,
+        editable=False,
+        serialize=False,
+        on_delete=models.DO_NOTHING,
+        from_fields=["connection"],
+        to_fields=["id"],
     )
     #: How far it has come; see :class:`~rapidsms_db_router.choices.Status`.
     status = models.CharField(max_length=1, choices=Status.choices, default=Status.QUEUED)
@@ -178,6 +206,19 @@ class Transmission(PrimaryModel):
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.state}"
+
+    @property
+    def identity(self) -> str:
+        """The number from or to which it is, also if its connection was deleted."""
+        known = self.connection or self.former
+        return "" if known is None else known.identity
+
+    @property
+    def backend_name(self) -> str:
+        """The name of its backend, also if its connection was deleted."""
+        if self.connection is not None:
+            return str(self.connection.backend.name)
+        return "" if self.former is None else self.former.backend
 
     @property
     def state(self) -> str:

@@ -14,3 +14,11 @@ def alert_after() -> float | None:
     """Return for how many seconds an incident lasts until it is mailed; ``None``: never mailed."""
     seconds: Any = getattr(settings, "DB_ROUTER_ALERT_AFTER", ALERT_AFTER)
     return None if seconds is None else float(seconds)
+
+
+def retention() -> dict[str, Any]:
+    """Return ``DB_ROUTER_RETENTION``: days by period, and the name of archives as ``"archive"``.
+
+    Empty if a project sets none: all is kept for ever.
+    """
+    return dict(getattr(settings, "DB_ROUTER_RETENTION", None) or {})

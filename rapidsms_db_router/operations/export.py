@@ -14,6 +14,7 @@ from django.db.models import Max
 from rapidsms_db_router.choices import Direction, in_words
 from rapidsms_db_router.identities import masked
 from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.models.transmission import BACKEND, IDENTITY
 from rapidsms_db_router.operations import audit
 from rapidsms_db_router.operations.listing import Wanted, searched
 from rapidsms_db_router.operations.models import AuditEntry
@@ -22,14 +23,14 @@ from rapidsms_db_router.operations.reasons import reason_of
 #: Primary keys that one statement looks through.
 CHUNK = 5000
 #: By the name of a column of the export: where it comes from.
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "transmission": "pk",
     "message": "message_id",
     "reply_to": "message__in_response_to_id",
     "date": "date",
     "direction": "message__direction",
-    "backend": "connection__backend__name",
-    "number": "connection__identity",
+    "backend": BACKEND,
+    "number": IDENTITY,
     "name": "connection__contact__name",
     "text": "message__text",
     "segments": "message__segments",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import F, Max, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Subquery
 from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import FormerConnection, Message, Transmission
 from rapidsms_db_router.operations import people
 from rapidsms_db_router.operations.words import STATES
 
@@ -53,9 +53,13 @@ class Wanted:
         """
         # not joined: the plan of a join may read all messages, or all connections
         if self.backend:
+            former = FormerConnection.objects.filter(backend=self.backend)
             connection = Connection.objects.filter(pk=OuterRef("connection")).values("backend")
             backend = Backend.objects.using(alias()).filter(name=self.backend).values("pk")
-            rows = rows.annotate(of_backend=Subquery(connection)).filter(of_backend=backend[:1])
+            of_backend = Q(of_backend=backend[:1])
+            if former.exists():
+                of_backend |= Q(Exists(former.filter(pk=OuterRef("connection"))))
+            rows = rows.annotate(of_backend=Subquery(connection)).filter(of_backend)
         if self.direction:
             message = Message.objects.filter(pk=OuterRef("message")).values("direction")
             rows = rows.annotate(way=Subquery(message)).filter(way=self.direction)
@@ -119,5 +123,5 @@ def _cut(found: QuerySet[Transmission], rows: int) -> Page:
     """Return the first of some rows, with all that is shown of them."""
     ids = list(found.values_list("pk", flat=True)[: rows + 1])
     shown = Transmission.objects.filter(pk__in=ids[:rows]).order_by("-pk")
-    shown = shown.select_related("message", "connection__backend", "connection__contact")
+    shown = shown.select_related("message", "connection__backend", "connection__contact", "former")
     return Page(list(shown), ids[rows - 1] if len(ids) > rows else None)

@@ -72,6 +72,8 @@ class Hour(PrimaryModel):
     is_final = models.BooleanField(default=False, db_index=True)
     #: How long the last tally took, in seconds.
     took = models.FloatField(default=0)
+    #: Whether some of its rows may be deleted: it is never tallied again.
+    pruned = models.BooleanField(default=False)
 
     objects = PrimaryManager()
 
@@ -253,3 +255,23 @@ class Access(models.Model):
 
     def __str__(self) -> str:
         return "access"
+
+
+class Sweep(PrimaryModel):
+    """How far retention has looked through the messages, for one of its periods.
+
+    A sweep goes from the oldest message to the youngest that the period may be over for. There it
+    waits for more. Once a day it begins anew, for what could not go the time before.
+    """
+
+    #: A key of ``DB_ROUTER_RETENTION``.
+    period = models.CharField(max_length=9, unique=True)
+    #: The primary key of the last message that it has looked at.
+    last_id = models.BigIntegerField(default=0)
+    #: When it last began with the oldest message.
+    begun = models.DateTimeField()
+    #: When it looks again.
+    next_look = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.period}: {self.last_id}"

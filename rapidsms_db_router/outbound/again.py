@@ -29,7 +29,8 @@ CHUNK = 500
 def resend(transmissions: QuerySet[Transmission], place: int = 0) -> tuple[int, list[int]]:
     """Move errored outbound transmissions from E to Q, with all their tries before them again.
 
-    :param transmissions: those asked for; only those that are E are moved.
+    :param transmissions: those asked for; only those that are E are moved, and whose message has
+        its text still.
     :param place: how many were asked for before them, which are to be sent first.
     :returns: how many were moved, and the ids of their messages, whose doorbells the caller rings.
     """
@@ -46,10 +47,10 @@ def resend(transmissions: QuerySet[Transmission], place: int = 0) -> tuple[int, 
 def _rows(transmissions: QuerySet[Transmission]) -> list[Row]:
     """Return the errored outbound ones among transmissions, in order."""
     # not joined: the plan of a join may read most messages, or connections, for one chunk
-    direction = Message.objects.filter(pk=OuterRef("message")).values("direction")
+    complete = Message.objects.filter(pk=OuterRef("message"), blanked_at=None)
     backend = Connection.objects.filter(pk=OuterRef("connection")).values("backend")
     errored = transmissions.filter(status=Status.ERRORED).order_by("pk")
-    columns = "pk", "message", Subquery(backend), Subquery(direction)
+    columns = "pk", "message", Subquery(backend), Subquery(complete.values("direction"))
     found = list(errored.values_list(*columns))
     names = dict(Backend.objects.using(alias()).values_list("pk", "name"))
     return [

@@ -18,11 +18,14 @@ from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.engine import engine
 from rapidsms_db_router.models import Batch, Message, Transmission, status
 from rapidsms_db_router.models.keys import among
+from rapidsms_db_router.models.transmission import BACKEND, OPEN, PENDING
 
 logger = logging.getLogger(__name__)
 
 #: The errors of what was not sent, though nothing went wrong.
 EXPIRED, CANCELLED = "expired", "cancelled"
+#: The error of what waited for a connection that was deleted.
+CONNECTION_DELETED = "connection deleted"
 #: Messages that are discarded in one transaction.
 CHUNK = 500
 
@@ -113,6 +116,66 @@ def discard_batches(ids: Collection[int], reason: str) -> int:
     return count
 
 
+def discard_of(connections: Collection[int], reason: str) -> int:
+    """Give up what is still to be sent to some connections; other recipients are sent to.
+
+    :param connections: primary keys.
+    :param reason: the error of what is given up.
+    :returns: how many transmissions were given up.
+    """
+    waiting = Transmission.objects.filter(PENDING, connection__in=connections)
+    found = waiting.filter(message__direction=Direction.OUTGOING)
+    pairs = list(found.values_list("pk", "message"))
+    return sum(
+        insist(partial(_discard_rows, pairs[start : start + CHUNK], reason))
+        for start in range(0, len(pairs), CHUNK)
+    )
+
+
+def _discard_rows(pairs: Sequence[tuple[int, int]], reason: str) -> int:
+    ids, messages = {pk for pk, _ in pairs}, {message for _, message in pairs}
+    with transaction.atomic(using=alias()):
+        moment = now()
+        of_messages = Message.objects.filter(among(messages))
+        of_messages.update(updated=moment)
+        # small ones, of which nothing else is left
+        locked = Batch.objects.filter(among(messages, "message"), claim_token=None, position__lte=0)
+        over = [
+            batch.pk
+            for batch in locked.order_by("pk").select_for_update()
+            if ids.issuperset(batch.transmission_ids)
+        ]
+        Batch.objects.filter(pk__in=over).delete()
+        rows = Transmission.objects.filter(among(ids))
+        count = rows.discard(reason, moment)
+        by_key = {message.pk: message for message in of_messages}
+        left = set(
+            Batch.objects.filter(among(messages, "message")).values_list("message", flat=True)
+        )
+        if count and left:
+            status.mark_errored(Message.objects.filter(among(left)), given_up=True)
+        if ended := [message for pk, message in by_key.items() if pk not in left]:
+            status.settle_locked(ended, moment)
+        if count:
+            announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
+    return count
+
+
+def discard_unconnected(message: Message) -> int:
+    """Give up what can never be sent of a message without a batch: its connection was deleted.
+
+    :returns: how many transmissions were given up.
+    """
+    gone = message.transmissions.filter(OPEN, connection__backend__isnull=True)
+    ids = list(gone.values_list("pk", flat=True))
+    if not ids:
+        return 0
+    rows: QuerySet[Transmission] = Transmission.objects.filter(OPEN, among(ids))
+    return rows.update(
+        status=Status.ERRORED, error=CONNECTION_DELETED, next_try=None, updated=now()
+    )
+
+
 def announce(rows: QuerySet[Transmission], messages: Mapping[int, Message]) -> None:
     """Tell the project's own code, after the commit, what was given up without a call.
 
@@ -121,8 +184,9 @@ def announce(rows: QuerySet[Transmission], messages: Mapping[int, Message]) -> N
     """
     if not signals.transmissions_errored.has_listeners(Transmission):
         return
-    columns = "message", "connection__backend__name", "error", "pk"
-    found = list(rows.order_by("message", "connection__backend", "pk").values_list(*columns))
+    found = list(
+        rows.order_by("message", BACKEND, "pk").values_list("message", BACKEND, "error", "pk")
+    )
     for (message_id, backend_name, error), group in groupby(found, key=lambda row: row[:3]):
         tell = partial(
             signals.tell,

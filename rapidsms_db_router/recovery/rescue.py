@@ -196,6 +196,8 @@ def _look_at_outbound(message: Message, found: Found, dry_run: bool) -> None:
         if not dry_run:
             overdue.update(recover_at=_next_look(message))
         return
+    if not dry_run and discarding.discard_unconnected(message):
+        status.settle(message)
     if message.transmissions.filter(status=Status.QUEUED).exists():
         found.statuses += 1
         if not dry_run:

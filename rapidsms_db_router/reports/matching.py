@@ -16,6 +16,7 @@ from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.identities import digits
 from rapidsms_db_router.models import Part, Transmission
+from rapidsms_db_router.models.transmission import CONNECTED
 from rapidsms_db_router.reports.report import Report
 
 #: Two numbers that end alike are one person's if they share this many digits.
@@ -60,7 +61,7 @@ def find(report: Report) -> Found | None:
 def outbound() -> QuerySet[Transmission]:
     """Return outbound transmissions, with all that a report needs to know of them."""
     rows = Transmission.objects.select_related("message", "connection__backend")
-    return rows.filter(message__direction=Direction.OUTGOING)
+    return rows.filter(CONNECTED, message__direction=Direction.OUTGOING)
 
 
 def choose(candidates: Iterable[Found], identity: str) -> Found | None:

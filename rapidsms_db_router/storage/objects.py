@@ -17,6 +17,7 @@ from rapidsms.models import Connection
 from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.db.text import shown
 from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models.transmission import CONNECTED
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ def columns_of(direction: Direction, msg: Any) -> dict[str, Any]:
 def connections_of(message: Message) -> list[Connection]:
     """Return the connections of a message, in the order of its transmissions."""
     if "transmissions" in getattr(message, "_prefetched_objects_cache", {}):
-        return [row.connection for row in message.transmissions.all()]
-    rows = Transmission.objects.filter(message=message).order_by("pk")
+        return [row.connection for row in message.transmissions.all() if row.connection]
+    rows = Transmission.objects.filter(CONNECTED, message=message).order_by("pk")
     return [
         row.connection for row in rows.select_related("connection__backend", "connection__contact")
     ]

@@ -36,7 +36,7 @@ LAYERS = (
     {"publishing"},
     {"outbound"},
     {"inbound"},
-    {"bulk_actions", "moving_in"},
+    {"bulk_actions", "deleting", "moving_in"},
     {"admin", "recovery", "router"},
     {"checks", "management", "migrations", "tasks"},
     {"apps"},

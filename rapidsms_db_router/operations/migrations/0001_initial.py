@@ -51,6 +51,26 @@ class Migration(migrations.Migration):
                 ("tallied_at", models.DateTimeField(null=True)),
                 ("is_final", models.BooleanField(db_index=True, default=False)),
                 ("took", models.FloatField(default=0)),
+                ("pruned", models.BooleanField(default=False)),
+            ],
+            options={
+                "base_manager_name": "objects",
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
+            name="Sweep",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("period", models.CharField(max_length=9, unique=True)),
+                ("last_id", models.BigIntegerField(default=0)),
+                ("begun", models.DateTimeField()),
+                ("next_look", models.DateTimeField()),
             ],
             options={
                 "base_manager_name": "objects",

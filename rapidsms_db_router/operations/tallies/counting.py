@@ -23,7 +23,7 @@ from django.db.models import (
 
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.models import Transmission
-from rapidsms_db_router.models.transmission import GIVEN_UP
+from rapidsms_db_router.models.transmission import BACKEND, GIVEN_UP
 from rapidsms_db_router.operations import histograms
 from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Span, Tally
 from rapidsms_db_router.operations.reasons import BEGINS, MOST, OTHER, reason_of
@@ -84,7 +84,7 @@ def rows_of(hour: Hour) -> QuerySet[Transmission]:
 def _groups(hour: Hour) -> Iterator[dict[str, Any]]:
     outbound = Q(message__direction=Direction.OUTGOING)
     grouped = rows_of(hour).annotate(
-        backend=F("connection__backend__name"),
+        backend=BACKEND,
         way=F("message__direction"),
         outcome=OUTCOME,
         begins=Case(When(GIVEN_UP, then=BEGINS), default=Value("")),

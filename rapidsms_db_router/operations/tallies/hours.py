@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.operations.models import Hour
 
 #: Delivery reports are awaited for this long: until then an hour is tallied again.
@@ -24,22 +24,28 @@ def hour_of(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def first_id_since(moment: datetime.datetime, low: int = 0) -> int | None:
-    """Return the primary key of the first transmission that was stored at a moment or later.
+def first_id_since(
+    moment: datetime.datetime,
+    low: int = 0,
+    model: type[Transmission] | type[Message] = Transmission,
+) -> int | None:
+    """Return the primary key of the first row that was stored at a moment or later.
 
-    Some 24 look-ups by primary key, of however many rows: the later a transmission was stored, the
-    larger is its primary key.
+    Some 24 look-ups by primary key, of however many rows: the later a row was stored, the larger is
+    its primary key.
 
     :param low: a primary key that is known not to be beyond the answer.
+    :param model: which rows.
     :returns: ``None`` if there is none yet.
     """
-    newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"]
+    rows: QuerySet[Any] = model.objects.all()
+    newest = rows.aggregate(newest=Max("pk"))["newest"]
     if newest is None:
         return None
     found, high = None, newest
     while low <= high:
         middle = (low + high) // 2
-        row = _first(middle)
+        row = _first(middle, rows)
         if row is not None and row[1] < moment:
             low = row[0] + 1
         else:
@@ -52,12 +58,19 @@ def first_id_since(moment: datetime.datetime, low: int = 0) -> int | None:
 def discover() -> None:
     """Make the hours that have transmissions and are not known yet, up to now."""
     newest = Hour.objects.order_by("-start").first()
-    position = hour_of(now() - OPEN_FOR) if newest is None else newest.start + HOUR
+    position = _beginning() if newest is None else newest.start + HOUR
     low = 0 if newest is None else newest.first_id
     while position <= now() and (first_id := first_id_since(position, low)) is not None:
-        _, date = _first(first_id)  # type: ignore[misc]  # it is there
+        _, date = _first(first_id, Transmission.objects.all())  # type: ignore[misc]  # it is there
         hour, _ = Hour.objects.get_or_create(start=hour_of(date), defaults={"first_id": first_id})
         position, low = hour.start + HOUR, first_id
+
+
+def _beginning() -> datetime.datetime:
+    """Return where the first hour is looked for: where reports may come, or before the last row."""
+    usual = hour_of(now() - OPEN_FOR)
+    last = Transmission.objects.order_by("-pk").values_list("date", flat=True).first()
+    return usual if last is None else min(usual, hour_of(last))
 
 
 def discover_older() -> Hour | None:
@@ -88,11 +101,11 @@ def at_import(*, last_id: int, **_: Any) -> None:
     """Forget the hours to which old rows have come over; a receiver of ``rows_imported``.
 
     They are found again, one by one. What the old router has stored after this app had begun counts
-    in the last hour before.
+    in the last hour before. An hour of which rows were deleted stays as it was tallied.
 
     :param last_id: the primary key of the last of the old rows.
     """
-    Hour.objects.filter(first_id__lte=last_id).delete()
+    Hour.objects.filter(first_id__lte=last_id, pruned=False).delete()
 
 
 def end_of(hour: Hour) -> int | None:
@@ -101,6 +114,5 @@ def end_of(hour: Hour) -> int | None:
     return later.values_list("first_id", flat=True).first()
 
 
-def _first(since: int) -> tuple[int, datetime.datetime] | None:
-    rows = Transmission.objects.filter(pk__gte=since).order_by("pk")
-    return rows.values_list("pk", "date").first()
+def _first(since: int, rows: QuerySet[Any]) -> tuple[int, datetime.datetime] | None:
+    return rows.filter(pk__gte=since).order_by("pk").values_list("pk", "date").first()

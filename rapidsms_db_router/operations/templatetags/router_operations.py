@@ -90,7 +90,13 @@ def identity(said: str, may_see: bool) -> str:
 @register.filter
 def number_of(row: Transmission, may_see: bool) -> str:
     """The number of a transmission; for others its last digits."""
-    return identity(row.connection.identity, may_see)
+    return identity(row.identity, may_see)
+
+
+@register.filter
+def backend_name(backend: Any) -> str:
+    """The name of a backend, also of one that was deleted."""
+    return str(getattr(backend, "name", backend))
 
 
 @register.filter

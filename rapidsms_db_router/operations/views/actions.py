@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect
 from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.models import Batch, BulkAction, BulkActionChunk, Transmission
 from rapidsms_db_router.models.keys import among
-from rapidsms_db_router.models.transmission import PENDING
+from rapidsms_db_router.models.transmission import IDENTITY, PENDING
 from rapidsms_db_router.operations import audit, people
 from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.views.base import OperatorsPage
@@ -88,4 +88,4 @@ def _first(action: BulkAction) -> list[str]:
         rows = rows.filter(PENDING, among(ids)) if ids else rows.none()
     else:
         rows = rows.filter(among(chunk.ids[:SHOWN], "message"))
-    return list(rows.values_list("connection__identity", flat=True)[:SHOWN])
+    return list(rows.values_list(IDENTITY, flat=True)[:SHOWN])

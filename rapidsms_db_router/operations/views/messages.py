@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from rapidsms.models import Backend, Connection
@@ -14,7 +14,7 @@ from rapidsms.router import send
 
 from rapidsms_db_router.acting import acted
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.models import FormerConnection, Transmission
 from rapidsms_db_router.operations import audit, export, listing, people
 from rapidsms_db_router.operations.listing import Wanted
 from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
@@ -86,15 +86,15 @@ class ConversationView(OperatorsPage):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         connection = _connection(kwargs["pk"])
-        contact = connection.contact
+        contact = connection.contact if isinstance(connection, Connection) else None
         connections = list(contact.connection_set.all()) if contact else [connection]
-        of_person = Transmission.objects.filter(connection__in=connections)
+        of_person = Transmission.objects.filter(connection__in=[each.pk for each in connections])
         before = primary_key(self.request.GET.get("before"))
         if before is not None:
             of_person = of_person.filter(pk__lt=before)
         ids = listing.newest(of_person, listing.ROWS + 1)
         shown = Transmission.objects.filter(pk__in=ids[: listing.ROWS]).order_by("-pk")
-        rows = list(shown.select_related("message", "connection__backend"))
+        rows = list(shown.select_related("message", "connection__backend", "former"))
         return super().get_context_data(
             connection=connection,
             history=audit.of(
@@ -108,7 +108,7 @@ class ConversationView(OperatorsPage):
             rows=rows,
             before=ids[listing.ROWS - 1] if len(ids) > listing.ROWS else None,
             may_see=people.may_see(self.request.user),
-            may_send=self.request.user.has_perm(SEND),
+            may_send=isinstance(connection, Connection) and self.request.user.has_perm(SEND),
             **kwargs,
         )
 
@@ -116,9 +116,12 @@ class ConversationView(OperatorsPage):
         """Send an answer."""
         if not request.user.has_perm(SEND):
             return self.handle_no_permission()
+        connection = _connection(pk)
+        if not isinstance(connection, Connection):
+            raise Http404
         text = request.POST.get("text", "").strip().replace("\r\n", "\n")
         if text:
-            connection, by = _connection(pk), request.user.get_username()
+            by = request.user.get_username()
             with transaction.atomic(using=alias()):
                 sent = send(text, [connection])
                 acted(
@@ -130,10 +133,10 @@ class ConversationView(OperatorsPage):
         return redirect(request.path)
 
 
-def _connection(pk: int) -> Connection:
+def _connection(pk: int) -> Connection | FormerConnection:
     rows = Connection.objects.using(alias()).select_related("backend", "contact")
-    connection: Connection = get_object_or_404(rows, pk=pk)
-    return connection
+    connection: Connection | None = rows.filter(pk=pk).first()
+    return connection or get_object_or_404(FormerConnection, pk=pk)
 
 
 def _one_of(choices: Any, said: str | None) -> str:

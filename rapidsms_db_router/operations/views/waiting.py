@@ -156,7 +156,7 @@ def _backend(pk: int) -> Backend:
 def _told(some: list[Batch]) -> list[dict[str, Any]]:
     """Return what is shown of batches: their first person, and whether they are of a broadcast."""
     first = {batch.pk: batch.transmission_ids[0] for batch in some if batch.transmission_ids}
-    rows = Transmission.objects.select_related("connection").in_bulk(list(first.values()))
+    rows = Transmission.objects.select_related("connection", "former").in_bulk(list(first.values()))
     of_broadcasts = Broadcast.objects.filter(message__in={batch.message_id for batch in some})
     broadcasts = set(of_broadcasts.values_list("message", flat=True))
     return [

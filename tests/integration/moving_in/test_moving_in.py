@@ -357,18 +357,21 @@ def test_what_no_column_holds_is_cleaned_and_counted(old, move):
 
 def test_a_row_that_cannot_come_is_left_behind_alone(old, move, caplog):
     if connection.vendor != "sqlite":
-        pytest.skip("other databases keep to their foreign keys")
+        pytest.skip("refuses a row by a trigger of SQLite")
     first, orphan, last = old.store("S"), old.store("S"), old.store("S")
+    row = old.transmissions.get(message=orphan)
     with connection.cursor() as cursor:
-        cursor.execute("PRAGMA foreign_keys = OFF")
-        row = old.transmissions.get(message=orphan)
-        cursor.execute("UPDATE db_transmission SET connection_id = 999 WHERE id = %s", [row.pk])
-        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(
+            f"CREATE TRIGGER refusing BEFORE INSERT ON {Transmission._meta.db_table}"
+            f" WHEN NEW.id = {row.pk} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
     with pytest.raises(CommandError, match="1 old rows are not here"):
         move()
     assert here(first) == here(last) == ("S", "S")
     assert here(orphan) == ("E", "")
     assert f"row_left_behind table=db_transmission id={row.pk}" in caplog.text
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER refusing")
     old.transmissions.filter(pk=row.pk).delete()
 
 

@@ -1,0 +1,1 @@
+"""Retention: what is old is blanked, then deleted; and one person is forgotten on request."""
