@@ -33,7 +33,7 @@ def follow() -> None:
         if key not in current:
             _end(alert)
         elif alert.told_at is None and _has_lasted(alert):
-            _mail(alert, alert.sentence)
+            _tell(alert)
 
 
 def _begin(incident: Incident) -> Alert:
@@ -54,7 +54,7 @@ def _end(alert: Alert) -> None:
     logger.info("incident_ended code=%s backend=%s", alert.code, alert.backend)
     tell(incident_ended, sender=Alert, code=alert.code, backend=alert.backend)
     if alert.told_at is not None:
-        mail_managers(f"{_subject(alert)}: over", f"Over at {now()}: {alert.sentence}", True)
+        _mail(f"{_subject(alert)}: over", f"Over at {now()}: {alert.sentence}")
 
 
 def _has_lasted(alert: Alert) -> bool:
@@ -62,11 +62,17 @@ def _has_lasted(alert: Alert) -> bool:
     return seconds is not None and now() - alert.since >= datetime.timedelta(seconds=seconds)
 
 
-def _mail(alert: Alert, sentence: str) -> None:
+def _tell(alert: Alert) -> None:
     untold = Alert.objects.filter(pk=alert.pk, told_at=None)
     if untold.update(told_at=now()):
-        # a mail server that is away must not keep the workers from their work
-        mail_managers(_subject(alert), f"Since {alert.since}: {sentence}", fail_silently=True)
+        _mail(_subject(alert), f"Since {alert.since}: {alert.sentence}")
+
+
+def _mail(subject: str, text: str) -> None:
+    try:
+        mail_managers(subject, text)
+    except OSError as err:  # smtplib's errors, too: a mail server that is away stops no worker
+        logger.warning("alert_not_mailed error=%s", type(err).__name__)
 
 
 def _subject(alert: Alert) -> str:

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterator
 from typing import Any
 
+import django
 import pytest
 from django.core import mail
 
@@ -23,7 +24,8 @@ MINUTE = datetime.timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def _managers(settings: Any) -> None:
-    settings.MANAGERS = [("Night watch", "night@example.org")]
+    address = "night@example.org"
+    settings.MANAGERS = [address if django.VERSION >= (6, 0) else ("Night watch", address)]
 
 
 @pytest.fixture
@@ -83,6 +85,17 @@ def test_an_incident_that_lasts_is_mailed_once_and_its_end_once(outage, told):
     for _ in range(2):
         alerts.follow()
     assert [each.subject for each in mail.outbox[1:]] == ["[Django] phones: out of order: over"]
+
+
+def test_a_mail_server_that_is_away_stops_nothing(outage, monkeypatch, caplog):
+    def away(*_):
+        raise ConnectionRefusedError("no mail server")
+
+    monkeypatch.setattr(alerts, "mail_managers", away)
+    alerts.follow()
+    lasted(6)
+    alerts.follow()
+    assert "alert_not_mailed error=ConnectionRefusedError" in caplog.messages
 
 
 def test_mails_can_be_turned_off(outage, settings):
