@@ -49,7 +49,7 @@ def test_the_tutorial_answers_while_it_says_so_and_waits_while_it_says_so(termin
         if block.section == "Stop the worker" and "worker" not in terminal.processes:
             assert messages(terminal)[-1] == ["I", "hours Friday", "Q"]
         elif "batch_requeued" in block.text:
-            assert messages(terminal)[-1] == ["O", "Hello, Carol!", "Q"]
+            assert messages(terminal)[-1] == ["O", "Hello, Carol!", "P"]
     assert messages(terminal) == [
         ["I", "hello Ann", "R"],
         ["O", "Hello, Ann!", "S"],

@@ -17,7 +17,11 @@ from rapidsms_db_router.operations import alerts
 from rapidsms_db_router.operations.models import Alert
 from rapidsms_db_router.operations.signals import incident_began, incident_ended
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    # a matter of the project: how Django 6.1 is told of a mail server
+    pytest.mark.filterwarnings("ignore:Django 2028 will not have a default mailer"),
+]
 
 MINUTE = datetime.timedelta(minutes=1)
 
