@@ -26,7 +26,7 @@ QUERIES: dict[str, tuple[dict[str, str], ...]] = {
         {"search": "0000001000"},
         {"search": "1000"},
         {"search": "erson 000001000"},
-        {"search": "gw000001000"},
+        {"search": "gw000001001"},
         {"search": "reply"},
         {"search": "nobody has written this"},
     ),

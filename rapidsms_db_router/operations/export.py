@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +44,7 @@ COLUMNS: dict[str, Any] = {
     "gateway_id": "external_id",
 }
 #: What a spreadsheet takes for a formula.
-FORMULA = re.compile(r"[=+\-@\t\r]")
+FORMULA = frozenset("=+-@\t\r")
 PLAIN_NUMBER = re.compile(r"[+-]?\d+")
 
 Row = dict[str, Any]
@@ -124,6 +125,7 @@ def _chunks(wanted: Wanted) -> Iterator[Any]:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and FORMULA.match(value) and not PLAIN_NUMBER.fullmatch(value):
-        return "'" + value
-    return value.isoformat(" ", "seconds") if hasattr(value, "isoformat") else value
+    if isinstance(value, str):
+        harmful = value and value[0] in FORMULA and not PLAIN_NUMBER.fullmatch(value)
+        return "'" + value if harmful else value
+    return value.isoformat(" ", "seconds") if isinstance(value, datetime.datetime) else value

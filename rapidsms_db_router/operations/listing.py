@@ -13,6 +13,7 @@ from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import FormerConnection, Message, Transmission
+from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.operations import people
 from rapidsms_db_router.operations.words import STATES
 
@@ -20,8 +21,12 @@ from rapidsms_db_router.operations.words import STATES
 ROWS = 50
 #: Primary keys that one page looks through.
 WINDOW = 200_000
+#: The same where each row's message or connection has to be looked up.
+NARROW_WINDOW = 30_000
 #: Messages whose texts are searched.
-TEXTS = 200_000
+TEXTS = 100_000
+#: Messages with one text that are found.
+MOST_MESSAGES = 1000
 #: Transmissions of one person, or with one text, that are found.
 MOST_FOUND = 10_000
 
@@ -77,11 +82,11 @@ def page(wanted: Wanted, before: int | None = None, rows: int = ROWS) -> Page:
     if wanted.search:
         ids = sorted(searched(wanted.search), reverse=True)
         ids = [pk for pk in ids if before is None or pk < before]
-        return _cut(found.filter(pk__in=ids), rows)
+        return _cut(found.filter(among(ids)), rows) if ids else Page([], None)
     if before is None:
         newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"]
         before = (newest or 0) + 1
-    lowest = before - WINDOW
+    lowest = before - (NARROW_WINDOW if wanted.direction or wanted.backend else WINDOW)
     several = _cut(found.filter(pk__lt=before, pk__gte=lowest), rows)
     if several.before is not None:
         return several
@@ -95,17 +100,21 @@ def searched(term: str) -> list[int]:
 
     :param term: a number, part of a name, a gateway's id, or part of a text.
     """
-    if connections := people.find(term):
+    is_number = people.is_number(term)
+    if is_number and (connections := people.with_number(term)):
         return newest(Transmission.objects.filter(connection__in=connections), MOST_FOUND)
-    with_id = list(
-        Transmission.objects.filter(external_id=term).values_list("pk", flat=True)[:ROWS]
-    )
-    if with_id:
-        return with_id
-    recent = Message.objects.order_by("-pk").values_list("pk", flat=True)
-    texts = Message.objects.filter(pk__gt=recent[TEXTS:].first() or 0, text__icontains=term)
-    messages = list(texts.values_list("pk", flat=True)[:MOST_FOUND])
-    of_texts = Transmission.objects.filter(message__in=messages)
+    with_id = Transmission.objects.filter(external_id=term).values_list("pk", flat=True)
+    if found := list(with_id[:ROWS]):
+        return found
+    if not is_number and (connections := people.with_name(term)):
+        return newest(Transmission.objects.filter(connection__in=connections), MOST_FOUND)
+    recent = Message.objects.order_by("-pk")
+    since = recent.values_list("pk", flat=True)[TEXTS:].first() or 0
+    texts = recent.filter(pk__gt=since, text__icontains=term)
+    messages = list(texts.values_list("pk", flat=True)[:MOST_MESSAGES])
+    if not messages:
+        return []
+    of_texts = Transmission.objects.filter(among(messages, "message"))
     return list(of_texts.values_list("pk", flat=True)[:MOST_FOUND])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import Q
-from rapidsms.models import Connection
+from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import FormerConnection
@@ -23,26 +23,39 @@ def may_see(user: Any) -> bool:
     return bool(user.has_perm(SEE))
 
 
-def find(term: str) -> list[int]:
-    """Return the connections of those whom an operator looks for; deleted ones, too.
+def is_number(term: str) -> bool:
+    """Return whether what an operator looks for can be a number, or the last digits of one."""
+    return len(_digits(term)) >= FEWEST and not any(map(str.isalpha, term))
 
-    :param term: a number in any notation, its last digits, or part of a contact's name.
-    :returns: primary keys, some hundreds at the most.
+
+def with_number(term: str) -> list[int]:
+    """Return the connections with a number, else those whose numbers end with it.
+
+    :param term: a number in any notation, or its last digits.
+    :returns: primary keys; of a number also those that were deleted.
     """
-    digits = "".join(filter(str.isdigit, term))
-    names = Q(contact__name__icontains=term)
-    if len(digits) >= FEWEST and not any(map(str.isalpha, term)):
-        # as it was typed, then as a national number or its last digits
-        named = {"identity__in": {term, digits, f"+{digits}"}}
-        exact = Connection.objects.using(alias()).filter(**named)
-        found = list(exact.values_list("pk", flat=True)[:MOST])
-        former = FormerConnection.objects.filter(**named)
-        if found := found + list(former.values_list("pk", flat=True)[:MOST]):
-            return found
-        names = Q(identity__endswith=digits.lstrip("0") or digits)
-    return list(
-        Connection.objects.using(alias())
-        .filter(names)
-        .order_by("pk")
-        .values_list("pk", flat=True)[:MOST]
-    )
+    digits, rows = _digits(term), Connection.objects.using(alias())
+    # with their backends: the only index of numbers begins with the backend
+    backends = list(Backend.objects.using(alias()).values_list("pk", flat=True))
+    named = {"identity__in": {term, digits, f"+{digits}"}}
+    exact = rows.filter(backend__in=backends, **named)
+    found = list(exact.values_list("pk", flat=True)[:MOST])
+    former = FormerConnection.objects.filter(**named)
+    if found := found + list(former.values_list("pk", flat=True)[:MOST]):
+        return found
+    # as a national number, or its last digits
+    return _first(Q(identity__endswith=digits.lstrip("0") or digits))
+
+
+def with_name(term: str) -> list[int]:
+    """Return the connections of contacts with a name, or a part of it: primary keys."""
+    return _first(Q(contact__name__icontains=term))
+
+
+def _digits(term: str) -> str:
+    return "".join(filter(str.isdigit, term))
+
+
+def _first(condition: Q) -> list[int]:
+    rows = Connection.objects.using(alias()).filter(condition).order_by("pk")
+    return list(rows.values_list("pk", flat=True)[:MOST])

@@ -126,6 +126,7 @@ def test_no_page_reads_all_messages_or_all_transmissions(browser, service, monke
         pytest.skip("is about PostgreSQL's plans")
     # of a large table a window is a small part
     monkeypatch.setattr(listing, "WINDOW", 100)
+    monkeypatch.setattr(listing, "NARROW_WINDOW", 100)
     monkeypatch.setattr(listing, "TEXTS", 100)
     monkeypatch.setattr(groups, "WINDOW", 100)
     monkeypatch.setattr("rapidsms_db_router.operations.export.CHUNK", 500)
