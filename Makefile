@@ -41,6 +41,10 @@ soak: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+# The pages of operators with ten million transmissions: some GB, and about half an hour.
+bench-pages: $(INSTALLED)
+	$(BIN)/python -m benchmarks.pages $(or $(DATABASE),postgres) $(or $(ROWS),10000000)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
