@@ -409,7 +409,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="FormerConnection",
             fields=[
-                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                (
+                    "connection",
+                    models.OneToOneField(
+                        db_column="id",
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to="rapidsms.connection",
+                    ),
+                ),
                 ("identity", models.CharField(max_length=100)),
                 ("backend", models.CharField(max_length=75)),
                 ("deleted", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
@@ -478,7 +489,7 @@ class Migration(migrations.Migration):
                         related_name="+",
                         serialize=False,
                         to="rapidsms_db_router.formerconnection",
-                        to_fields=["id"],
+                        to_fields=["connection"],
                     ),
                 ),
                 (

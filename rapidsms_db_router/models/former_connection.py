@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
+from rapidsms.models import Connection
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models.primary import PrimaryModel
@@ -17,8 +18,15 @@ class FormerConnection(PrimaryModel):
     Its transmissions go on naming its primary key, so that none of them is changed by that.
     """
 
-    #: The primary key that it had.
-    id = models.BigIntegerField(primary_key=True)
+    #: The primary key that it had; of the same type, so that a join can use the index.
+    connection = models.OneToOneField(
+        Connection,
+        primary_key=True,
+        related_name="+",
+        db_column="id",
+        db_constraint=False,
+        on_delete=models.DO_NOTHING,
+    )
     #: Its identity.
     identity = models.CharField(max_length=100)
     #: The name of its backend.

@@ -167,7 +167,7 @@ class Transmission(PrimaryModel):
         serialize=False,
         on_delete=models.DO_NOTHING,
         from_fields=["connection"],
-        to_fields=["id"],
+        to_fields=["connection"],
     )
     #: How far it has come; see :class:`~rapidsms_db_router.choices.Status`.
     status = models.CharField(max_length=1, choices=Status.choices, default=Status.QUEUED)
