@@ -15,9 +15,7 @@ from rapidsms_db_router.db.text import LONGEST_ERROR, UNSTORABLE
 from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.models import Batch, Message
 from rapidsms_db_router.outbound import response
-from rapidsms_db_router.outbound.calls import Call
-from rapidsms_db_router.outbound.causes import Cause, may_be_recipients
-from rapidsms_db_router.outbound.completion import Completion
+from rapidsms_db_router.outbound.causes import Cause
 from tests.fuzz.values import ANYTHING, CLASSES, raised
 
 NUMBERS = [f"+25677200000{number}" for number in range(3)]
@@ -73,13 +71,12 @@ def _named(read: response.SendResponse) -> list[int]:
     for said in read.external_ids.values():
         assert 0 < len(said) <= 255
         assert not UNSTORABLE.search(said)
-    call = Call(1, "phones", Message(text="hello"), ROWS, batch_id=1, deadline=0.0)
     for failure in read.failed:
         assert isinstance(failure.cause, Cause)
-        assert isinstance(may_be_recipients(failure.error), bool)
-        reason = Completion(call, read).reason_of(failure)
-        assert 0 < len(reason) <= LONGEST_ERROR
-        assert not UNSTORABLE.search(reason)
+        assert isinstance(failure.may_be_recipients, bool)
+        assert failure.retry_after is None or 0 <= failure.retry_after <= 86_400
+        assert 0 < len(failure.reason) <= LONGEST_ERROR
+        assert not UNSTORABLE.search(failure.reason)
     return sorted([row.id for row in read.sent] + [failure.row.id for failure in read.failed])
 
 
