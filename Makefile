@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-kannel screenshots test fuzz storms soak bench lint types migrations docs linkcheck dist check clean
+.PHONY: demo demo-kannel screenshots test fuzz storms soak bench bench-pages lint types migrations docs linkcheck dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo

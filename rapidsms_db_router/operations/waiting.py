@@ -75,7 +75,7 @@ def condition(why: str, moment: datetime.datetime) -> Q:
 
 
 def groups(backend: Backend | None = None) -> list[Group]:
-    """Return what waits, by backend and reason; two queries.
+    """Return what waits, by backend and reason; one query, or two.
 
     :param backend: of this backend alone.
     """
@@ -93,8 +93,11 @@ def groups(backend: Backend | None = None) -> list[Group]:
         next_at=Min("ready_at"),
     )  # fmt: skip
     counted = list(found)
-    backends = Backend.objects.using(alias()).select_related("router_state")
-    by_key = backends.in_bulk({row["backend"] for row in counted})
+    if backend is None:
+        backends = Backend.objects.using(alias()).select_related("router_state")
+        by_key = backends.in_bulk({row["backend"] for row in counted})
+    else:
+        by_key = {backend.pk: backend}
     several = [
         Group(
             backend=by_key[row["backend"]],
