@@ -9,7 +9,7 @@ from django.db.models.fields.related_descriptors import ForwardManyToOneDescript
 from rapidsms.models import Connection
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models.primary import PrimaryModel
+from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 
 class FormerConnection(PrimaryModel):
@@ -33,6 +33,8 @@ class FormerConnection(PrimaryModel):
     backend = models.CharField(max_length=75)
     #: When it was deleted.
     deleted = models.DateTimeField(default=now)
+
+    objects = PrimaryManager()
 
     class Meta(PrimaryModel.Meta):
         # that of a field would have a second one on PostgreSQL, for LIKE

@@ -343,15 +343,15 @@ def test_a_connection_deleted_meanwhile_leaves_the_rest_of_its_batch(people, wor
     worker.work()
     assert calls[0].identities == [connections[0].identity, connections[2].identity]
     message.refresh_from_db()
-    assert message.status == "S"
+    assert (message.status, message.error) == ("E", "1 of 3 transmissions errored")
 
 
-def test_all_connections_deleted_meanwhile_leave_a_message_to_nobody(people, worker, calls):
+def test_all_connections_deleted_meanwhile_leave_an_errored_message(people, worker, calls):
     message = send_queued(worker, people(2))
     Connection.objects.all().delete()
     worker.work()
     message.refresh_from_db()
-    assert (message.status, message.error, calls) == ("E", "no recipients", [])
+    assert (message.status, message.error, calls) == ("E", "2 of 2 transmissions errored", [])
 
 
 def test_a_backend_deleted_meanwhile_leaves_the_other_backends(people, worker, calls):
@@ -360,7 +360,7 @@ def test_a_backend_deleted_meanwhile_leaves_the_other_backends(people, worker, c
     worker.work()
     message.refresh_from_db()
     assert [call.backend for call in calls] == ["phones"]
-    assert message.status == "S"
+    assert (message.status, message.error) == ("E", "2 of 4 transmissions errored")
 
 
 def test_a_backend_deleted_last_leaves_no_message_processing(people, worker, installed_backends):
@@ -375,7 +375,7 @@ def test_a_backend_deleted_last_leaves_no_message_processing(people, worker, ins
     radios.delete()
     worker.run(tasks[1])
     message.refresh_from_db()
-    assert message.status == "S"
+    assert (message.status, message.error) == ("E", "2 of 4 transmissions errored")
 
 
 @pytest.mark.parametrize("way", [receive, send], ids=["receive", "send"])

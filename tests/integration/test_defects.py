@@ -91,7 +91,7 @@ def test_defect_07_a_backend_row_that_is_gone_leaves_nothing_queued(people, work
     message = queued(worker, people(2))
     Backend.objects.all().delete()
     worker.work()
-    assert statuses(message) == ("E", "")
+    assert statuses(message) == ("E", "EE")
     assert calls == []
 
 
