@@ -483,13 +483,13 @@ class Migration(migrations.Migration):
                     "former",
                     models.ForeignObject(
                         editable=False,
-                        from_fields=["connection"],
+                        from_fields=("connection",),
                         null=True,
                         on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
                         serialize=False,
                         to="rapidsms_db_router.formerconnection",
-                        to_fields=["connection"],
+                        to_fields=("connection",),
                     ),
                 ),
                 (

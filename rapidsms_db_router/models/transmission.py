@@ -166,8 +166,8 @@ class Transmission(PrimaryModel):
         editable=False,
         serialize=False,
         on_delete=models.DO_NOTHING,
-        from_fields=["connection"],
-        to_fields=["connection"],
+        from_fields=("connection",),  # a tuple, as Django 4.2 compares it with one
+        to_fields=("connection",),
     )
     #: How far it has come; see :class:`~rapidsms_db_router.choices.Status`.
     status = models.CharField(max_length=1, choices=Status.choices, default=Status.QUEUED)
