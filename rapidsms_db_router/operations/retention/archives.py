@@ -75,6 +75,9 @@ def store(name: str, lines: Iterable[Line]) -> str:
     :returns: the name that the storage has given it.
     :raises ArchiveError: if what the storage returns is not what was written.
     """
+    while storage().exists(name):
+        # a storage of Django 4.2 would put what it adds between the two endings
+        name = f"{name.removesuffix(ENDING)}-again{ENDING}"
     encode = json.JSONEncoder(default=DjangoJSONEncoder().default, ensure_ascii=False).encode
     with tempfile.TemporaryFile() as file:
         with gzip.open(file, "wt", encoding="utf-8", compresslevel=6) as packed:
