@@ -101,7 +101,8 @@ def settle_locked(messages: Collection[Message], moment: datetime.datetime) -> N
             if written["status"] == Status.DELIVERED and message.delivered is None:
                 written["delivered"] = moment
         if message.pk in over:
-            written["recover_at"] = None
+            # what is sent again later was not paused
+            written |= {"recover_at": None, "paused_at": None}
         for column, value in written.items():
             setattr(message, column, value)
         outcomes.setdefault(tuple(written.items()), []).append(message.pk)
@@ -139,7 +140,7 @@ def mark_sent(messages: type[Message], ids: Collection[int], moment: datetime.da
     """
     return run(
         f"UPDATE {table(messages)} SET status = 'S', sent = %(moment)s, updated = %(moment)s,"
-        " error = '', recover_at = NULL"
+        " error = '', recover_at = NULL, paused_at = NULL"
         f" WHERE id IN ({', '.join(str(int(pk)) for pk in ids)}) AND status IN ('Q', 'P')",
         moment=moment,
     )

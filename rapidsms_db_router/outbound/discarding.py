@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 
@@ -99,21 +100,7 @@ def discard_batches(ids: Collection[int], reason: str) -> int:
         # as in _discard()
         Batch.objects.filter(pk__in=[batch.pk for batch in locked]).update(paused=False)
         pending = {pk for batch in locked for pk in batch.transmission_ids}
-        if not pending:
-            return 0
-        rows = Transmission.objects.filter(among(pending))
-        count = rows.discard(reason, moment)
-        by_key = {message.pk: message for message in of_messages}
-        batches = Batch.objects.filter(message=OuterRef("pk"))
-        left = set(of_messages.filter(Exists(batches)).values_list("pk", flat=True))
-        if count and left:
-            status.mark_errored(Message.objects.filter(among(left)), given_up=True)
-        if over := [message for pk, message in by_key.items() if pk not in left]:
-            of_messages.filter(pk__in=[message.pk for message in over]).update(paused_at=None)
-            status.settle_locked(over, moment)
-        if count:
-            announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
-    return count
+        return _give_up(pending, of_messages, reason, moment) if pending else 0
 
 
 def discard_of(connections: Collection[int], reason: str) -> int:
@@ -145,19 +132,29 @@ def _discard_rows(pairs: Sequence[tuple[int, int]], reason: str) -> int:
             for batch in locked.order_by("pk").select_for_update()
             if ids.issuperset(batch.transmission_ids)
         ]
-        Batch.objects.filter(pk__in=over).delete()
-        rows = Transmission.objects.filter(among(ids))
-        count = rows.discard(reason, moment)
-        by_key = {message.pk: message for message in of_messages}
-        left = set(
-            Batch.objects.filter(among(messages, "message")).values_list("message", flat=True)
-        )
-        if count and left:
-            status.mark_errored(Message.objects.filter(among(left)), given_up=True)
-        if ended := [message for pk, message in by_key.items() if pk not in left]:
-            status.settle_locked(ended, moment)
-        if count:
-            announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
+        if over:
+            engine().delete_batches(over)
+        return _give_up(ids, of_messages, reason, moment)
+
+
+def _give_up(
+    ids: Collection[int], of_messages: QuerySet[Message], reason: str, moment: datetime
+) -> int:
+    """Give up transmissions, at least one, of messages that the caller has locked.
+
+    A message without a batch has ended, and is settled.
+    """
+    rows = Transmission.objects.filter(among(ids))
+    count = rows.discard(reason, moment)
+    by_key = {message.pk: message for message in of_messages}
+    batches = Batch.objects.filter(message=OuterRef("pk"))
+    left = set(of_messages.filter(Exists(batches)).values_list("pk", flat=True))
+    if count and left:
+        status.mark_errored(Message.objects.filter(among(left)), given_up=True)
+    if over := [message for pk, message in by_key.items() if pk not in left]:
+        status.settle_locked(over, moment)
+    if count:
+        announce(rows.filter(status=Status.ERRORED, error=reason, updated=moment), by_key)
     return count
 
 

@@ -9,9 +9,10 @@ from rapidsms.router import send
 
 from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.errors import PermanentSendingError
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import Batch, Message, Transmission
-from rapidsms_db_router.outbound import pausing
+from rapidsms_db_router.outbound import discarding, pausing
 from rapidsms_db_router.recovery import recover
 from tests.integration.stage import Stage, statuses
 
@@ -147,6 +148,44 @@ def test_a_paused_message_is_cancelled(stage, people):
     message.refresh_from_db()
     assert statuses(message) == "SS" + 8 * "E"
     assert (message.status, message.error) == ("E", "8 of 10 transmissions errored")
+
+
+@pytest.mark.parametrize("give_up", ["cancel", "delete"])
+def test_what_was_given_up_while_it_was_paused_can_be_sent_again(stage, people, give_up):
+    message = stage.store(people(3))
+    pausing.pause(message.pk)
+    if give_up == "cancel":
+        discarding.cancel(Message.objects.filter(pk=message.pk))
+    else:
+        keys = message.transmissions.values_list("connection", flat=True)
+        discarding.discard_of(list(keys), discarding.CONNECTION_DELETED)
+    message.refresh_from_db()
+    assert (message.status, message.paused_at) == ("E", None)
+    bulk_actions.start(bulk_actions.prepare("resend", message.transmissions.all()))
+    stage.wake()
+    stage.play(seconds=10)
+    assert statuses(message) == "SSS"
+
+
+def test_one_that_ends_while_it_is_paused_is_not_paused_any_more(stage, people):
+    message = stage.store(people(2))
+    stage.step()
+    pausing.pause(message.pk)
+    stage.gateway.answer(0)
+    stage.gateway.answer(1, PermanentSendingError("no such number"))
+    stage.play(seconds=1)
+    message.refresh_from_db()
+    assert (statuses(message), message.paused_at) == ("SE", None)
+
+
+def test_one_whose_calls_all_succeed_is_not_paused_any_more(stage, people):
+    message = stage.store(people(2))
+    stage.step()
+    pausing.pause(message.pk)
+    stage.answer()
+    stage.play(seconds=1)
+    message.refresh_from_db()
+    assert (message.status, message.paused_at) == ("S", None)
 
 
 def test_an_inbound_message_is_not_paused(person, worker):
