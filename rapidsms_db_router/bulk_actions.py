@@ -24,7 +24,7 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.inbound import again as inbound_again
-from rapidsms_db_router.models import BulkAction, BulkActionChunk, Message, Transmission
+from rapidsms_db_router.models import Batch, BulkAction, BulkActionChunk, Message, Transmission
 from rapidsms_db_router.models.bulk_action import SENTENCES
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.transmission import PENDING
@@ -90,6 +90,17 @@ def prepare(
 def chosen(kind: str, rows: QuerySet[Any]) -> QuerySet[Any]:
     """Return what a bulk action would change: transmissions, inbound messages, or batches."""
     return KINDS[Kind(kind)].choose(rows)
+
+
+def next_transmissions(action: BulkAction, most: int | None = None) -> QuerySet[Transmission]:
+    """Return the transmissions of the next chunk of a bulk action; none if all is done.
+
+    :param most: of how many rows of the chunk; ``None``: of all.
+    """
+    chunk = BulkActionChunk.objects.filter(action=action.pk).order_by("pk").first()
+    if chunk is None:
+        return Transmission.objects.none()
+    return KINDS[Kind(action.kind)].transmissions(chunk.ids[:most])
 
 
 def permission_for(kind: str) -> str:
@@ -230,6 +241,8 @@ class _Kind(NamedTuple):
     keys: Callable[[QuerySet[Any]], Iterable[tuple[int, int]]]
     #: Does a chunk, given its keys, of a bulk action.
     move: Callable[[list[int], BulkAction], Done]
+    #: Returns the transmissions that some keys stand for.
+    transmissions: Callable[[list[int]], QuerySet[Transmission]]
     #: The permission that it needs.
     permission: str
 
@@ -297,41 +310,29 @@ def _move(ids: list[int], action: BulkAction) -> Done:
     return count, partial(outbox.send, messages)
 
 
+def _of_messages(ids: list[int]) -> QuerySet[Transmission]:
+    return Transmission.objects.filter(among(ids, "message"))
+
+
+def _of_batches(ids: list[int]) -> QuerySet[Transmission]:
+    several = Batch.objects.filter(among(ids)).values_list("transmission_ids", flat=True)
+    pending = {pk for some in several for pk in some}
+    if not pending:
+        return Transmission.objects.none()
+    return Transmission.objects.filter(PENDING, among(pending))
+
+
+def _themselves(ids: list[int]) -> QuerySet[Transmission]:
+    return Transmission.objects.filter(among(ids))
+
+
 KINDS = {
-    Kind.RESEND: _Kind(
-        _errored_transmissions,
-        _each,
-        _resend,
-        "resend_message",
-    ),
-    Kind.REPROCESS: _Kind(
-        _errored_messages,
-        _each,
-        _reprocess,
-        "reprocess_message",
-    ),
+    Kind.RESEND: _Kind(_errored_transmissions, _each, _resend, _themselves, "resend_message"),
+    Kind.REPROCESS: _Kind(_errored_messages, _each, _reprocess, _of_messages, "reprocess_message"),
     Kind.CANCEL: _Kind(
-        _pending_transmissions,
-        _messages_of,
-        _cancel,
-        "cancel_message",
+        _pending_transmissions, _messages_of, _cancel, _of_messages, "cancel_message"
     ),
-    Kind.DISCARD: _Kind(
-        lambda rows: rows,
-        _batches,
-        _discard,
-        "cancel_message",
-    ),
-    Kind.SEND_NOW: _Kind(
-        _unclaimed,
-        _batches,
-        _move,
-        "pause_message",
-    ),
-    Kind.MOVE: _Kind(
-        _unclaimed,
-        _batches,
-        _move,
-        "pause_message",
-    ),
+    Kind.DISCARD: _Kind(lambda rows: rows, _batches, _discard, _of_batches, "cancel_message"),
+    Kind.SEND_NOW: _Kind(_unclaimed, _batches, _move, _of_batches, "pause_message"),
+    Kind.MOVE: _Kind(_unclaimed, _batches, _move, _of_batches, "pause_message"),
 }
