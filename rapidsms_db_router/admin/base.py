@@ -20,8 +20,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from rapidsms.models import Backend
 
-from rapidsms_db_router import bulk_actions
-from rapidsms_db_router.admin import personal
+from rapidsms_db_router import bulk_actions, personal
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 

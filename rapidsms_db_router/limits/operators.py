@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
@@ -27,8 +26,6 @@ PAUSE = ("paused", "paused_at", "paused_until", "paused_by", "pause_reason")
 LONGEST_NAME, LONGEST_REASON = 150, 200
 #: The limits that can be set, and the least that each can be.
 LIMITS = {"rate": 1, "concurrency": 1, "max_retries": 0}
-#: The state of a backend that is called.
-WORKING = gettext_lazy("working")
 #: The most that a limit can be.
 MOST = 10_000
 
@@ -42,6 +39,13 @@ def state_of(backend: Backend) -> BackendState | None:
     return state
 
 
+def works(backend: Backend) -> bool:
+    """Return whether a backend is called: it is neither paused nor out of order."""
+    state, moment = state_of(backend), now()
+    is_paused = state is not None and state.is_paused(moment)
+    return not is_paused and circuit.state_of(state, moment) is Circuit.CLOSED
+
+
 def describe(backend: Backend) -> str:
     """Return in words whether a backend is called, and why not."""
     state, moment = state_of(backend), now()
@@ -49,7 +53,7 @@ def describe(backend: Backend) -> str:
         return _describe_pause(state)
     found = circuit.state_of(state, moment)
     if found is Circuit.CLOSED or state is None:
-        return str(WORKING)
+        return _("working")
     words = {
         "since": _date(state.opened_at),
         "reason": state.reason,

@@ -14,9 +14,9 @@ from django.db import models, transaction
 from django.db.models import Prefetch, Q, QuerySet
 from rapidsms.models import Backend, Connection
 
+from rapidsms_db_router import bulk_actions
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.models import BulkAction, BulkActionChunk, Gateway, Message, Transmission
-from rapidsms_db_router.models.keys import among
+from rapidsms_db_router.models import BulkAction, Gateway, Message
 from rapidsms_db_router.operations.models import AuditEntry, AuditSubject, Draft
 from rapidsms_db_router.operations.reasons import reason_of
 from rapidsms_db_router.operations.words import ACTIONS
@@ -122,16 +122,7 @@ def _of_bulk_action(action: BulkAction) -> list[tuple[str, int, str]]:
 
     A later chunk is of the same backend, if operators have chosen a group.
     """
-    chunk = BulkActionChunk.objects.filter(action=action.pk).order_by("pk").first()
-    if chunk is None:
-        return []
-    rows = Transmission.objects.all()
-    if action.kind == BulkAction.Kind.RESEND:
-        rows = rows.filter(among(chunk.ids))
-    elif action.kind in (BulkAction.Kind.REPROCESS, BulkAction.Kind.CANCEL):
-        rows = rows.filter(among(chunk.ids, "message"))
-    else:
-        rows = rows.filter(message__batches__in=chunk.ids)
+    rows = bulk_actions.next_transmissions(action)
     columns = "message", "connection__backend", "connection__backend__name"
     found = list(rows.order_by().values_list(*columns).distinct())
     messages = sorted({message for message, *_ in found})

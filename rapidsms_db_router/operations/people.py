@@ -1,8 +1,6 @@
-"""Numbers: finding people by what an operator types, and hiding them from others."""
+"""Finding people by what an operator types."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.db.models import Q
 from rapidsms.models import Backend, Connection
@@ -10,17 +8,10 @@ from rapidsms.models import Backend, Connection
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import FormerConnection
 
-#: Who may see numbers and texts.
-SEE = "rapidsms_db_router_operations.see_personal"
 #: Digits by which a number can be looked for.
 FEWEST = 4
 #: Connections that a search looks at.
 MOST = 200
-
-
-def may_see(user: Any) -> bool:
-    """Return whether a user may see numbers and texts."""
-    return bool(user.has_perm(SEE))
 
 
 def is_number(term: str) -> bool:

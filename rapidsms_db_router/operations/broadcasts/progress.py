@@ -38,6 +38,8 @@ class Remaining:
     backend: Backend
     #: In words: whether it works, and why not.
     state: str
+    #: Whether it works.
+    works: bool
     #: How many people.
     people: int
     #: How many seconds they take at its rate; ``None``: it has none.
@@ -90,7 +92,7 @@ class Progress:
             return None
         if self.recent:
             return now() + datetime.timedelta(seconds=self.left / self.rate)
-        works = [each.seconds for each in self.remaining if each.state == str(operators.WORKING)]
+        works = [each.seconds for each in self.remaining if each.works]
         seconds = [each for each in works if each is not None]
         if not seconds or len(seconds) < len(self.remaining):
             return None
@@ -153,8 +155,8 @@ def _remaining(message: Message) -> list[Remaining]:
         rate = limits_of(operators.state_of(backend), backend.name).rate
         segments = people[backend.pk] * message.segments
         seconds = None if rate is None else segments / rate
-        state = operators.describe(backend)
-        found.append(Remaining(backend, state, people[backend.pk], seconds))
+        told = operators.describe(backend), operators.works(backend)
+        found.append(Remaining(backend, *told, people[backend.pk], seconds))
     return found
 
 

@@ -7,18 +7,15 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
-from rapidsms_db_router import bulk_actions
-from rapidsms_db_router.models import Batch, BulkAction, BulkActionChunk, Transmission
-from rapidsms_db_router.models.keys import among
-from rapidsms_db_router.models.transmission import IDENTITY, PENDING
-from rapidsms_db_router.operations import audit, people
+from rapidsms_db_router import bulk_actions, personal
+from rapidsms_db_router.models import BulkAction
+from rapidsms_db_router.models.transmission import IDENTITY
+from rapidsms_db_router.operations import audit
 from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.views.base import OperatorsPage
 from rapidsms_db_router.operations.views.messages import primary_key
 
-Kind, State = BulkAction.Kind, BulkAction.State
-#: The kinds whose rows are batches.
-OF_BATCHES = (Kind.DISCARD, Kind.SEND_NOW, Kind.MOVE)
+State = BulkAction.State
 #: People that are shown before an action begins.
 SHOWN = 3
 
@@ -39,7 +36,7 @@ class ActionView(OperatorsPage):
             broadcast=primary_key(self.request.GET.get("broadcast")),
             share=100 * action.handled / action.total if action.total else 100,
             first=_first(action),
-            may_see=people.may_see(self.request.user),
+            may_see=personal.may_see(self.request.user),
             allowed=self.request.user.has_perm(bulk_actions.permission_for(action.kind)),
             **kwargs,
         )
@@ -67,7 +64,7 @@ class ActionsView(OperatorsPage):
         return super().get_context_data(
             history=found[:ROWS],
             before=found[ROWS - 1].pk if len(found) > ROWS else None,
-            may_see=people.may_see(self.request.user),
+            may_see=personal.may_see(self.request.user),
             **kwargs,
         )
 
@@ -76,16 +73,5 @@ def _first(action: BulkAction) -> list[str]:
     """Return the numbers of the first people of an action that has not begun."""
     if action.state != State.PREPARED:
         return []
-    chunk = BulkActionChunk.objects.filter(action=action).order_by("pk").first()
-    if chunk is None:
-        return []
-    rows = Transmission.objects.order_by("pk")
-    if action.kind == Kind.RESEND:
-        rows = rows.filter(among(chunk.ids[:SHOWN]))
-    elif action.kind in OF_BATCHES:
-        batches = Batch.objects.filter(among(chunk.ids[:SHOWN]))
-        ids = [pk for each in batches for pk in each.transmission_ids]
-        rows = rows.filter(PENDING, among(ids)) if ids else rows.none()
-    else:
-        rows = rows.filter(among(chunk.ids[:SHOWN], "message"))
+    rows = bulk_actions.next_transmissions(action, SHOWN).order_by("pk")
     return list(rows.values_list(IDENTITY, flat=True)[:SHOWN])

@@ -12,13 +12,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
-from rapidsms_db_router import bulk_actions
+from rapidsms_db_router import bulk_actions, personal
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.limits.overrides import limits_of
 from rapidsms_db_router.models import BackendState, BulkAction
-from rapidsms_db_router.operations import audit, figures, people, waiting
+from rapidsms_db_router.operations import audit, figures, waiting
 from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
 from rapidsms_db_router.publishing import doorbells
 
@@ -77,7 +77,7 @@ class BackendView(OperatorsPage):
                 "may_pause": self.request.user.has_perm(PAUSE),
                 "moment": now(),
                 "history": audit.of({"backend": [each.backend.pk]}),
-                "may_see": people.may_see(self.request.user),
+                "may_see": personal.may_see(self.request.user),
                 **kwargs,
             }
         )
@@ -86,7 +86,7 @@ class BackendView(OperatorsPage):
         """Pause it, or change its limits; within a second."""
         if not request.user.has_perm(PAUSE):
             return self.handle_no_permission()
-        backend, asked = _backend(pk), request.POST.get("do")
+        backend, asked = backend_of(pk), request.POST.get("do")
         by = request.user.get_username()
         if asked == "pause":
             return self._pause(request, backend)
@@ -131,7 +131,7 @@ class ResumeView(OperatorsPage):
     menu = "operations"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        backend = _backend(kwargs["pk"])
+        backend = backend_of(kwargs["pk"])
         groups = waiting.groups(backend)
         may_discard = bulk_actions.permission_for(BulkAction.Kind.DISCARD)
         return super().get_context_data(
@@ -145,14 +145,15 @@ class ResumeView(OperatorsPage):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Have it called again, and workers told."""
-        backend = _backend(pk)
+        backend = backend_of(pk)
         operators.resume(backend, by=request.user.get_username())
         doorbells.publish_outbound(backend, message_id=0)
         messages.success(request, _("It is called again."))
         return redirect("router-backend", pk)
 
 
-def _backend(pk: int) -> Backend:
+def backend_of(pk: int) -> Backend:
+    """Return a backend with its state, or answer 404."""
     rows = Backend.objects.using(alias()).select_related("router_state")
     found: Backend = get_object_or_404(rows, pk=pk)
     return found

@@ -10,11 +10,11 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from rapidsms_db_router import bulk_actions
+from rapidsms_db_router import bulk_actions, personal
 from rapidsms_db_router.models import Batch, BulkAction, Transmission
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.message import has_expired
-from rapidsms_db_router.operations import audit, people
+from rapidsms_db_router.operations import audit
 from rapidsms_db_router.operations.broadcasts import progress
 from rapidsms_db_router.operations.models import Broadcast
 from rapidsms_db_router.operations.views.base import OperatorsPage
@@ -45,7 +45,7 @@ class BroadcastView(OperatorsPage):
             failed=sum(each.count for each in told.reasons if not each.given_up),
             expired=has_expired(message),
             history=audit.of({"message": [message.pk]}),
-            may_see=people.may_see(user),
+            may_see=personal.may_see(user),
             may={asked: user.has_perm(permission) for asked, permission in NEEDED.items()},
             **kwargs,
         )

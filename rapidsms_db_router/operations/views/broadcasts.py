@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
+from rapidsms_db_router import personal
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
-from rapidsms_db_router.operations import people
 from rapidsms_db_router.operations.broadcasts import writing
 from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.models import Broadcast, Draft
@@ -41,7 +41,7 @@ class BroadcastsView(OperatorsPage):
         return super().get_context_data(
             broadcasts=some[:ROWS],
             before=some[ROWS - 1].message_id if len(some) > ROWS else None,
-            may_see=people.may_see(self.request.user),
+            may_see=personal.may_see(self.request.user),
             may_write=self.request.user.has_perm(BROADCAST),
             **kwargs,
         )
@@ -128,7 +128,7 @@ class DraftView(OperatorsPage):
         return super().get_context_data(
             draft=draft,
             preview=writing.preview(draft),
-            may_see=people.may_see(self.request.user),
+            may_see=personal.may_see(self.request.user),
             **kwargs,
         )
 

@@ -12,10 +12,11 @@ from django.utils.translation import gettext as _
 from rapidsms.models import Backend, Connection
 from rapidsms.router import send
 
+from rapidsms_db_router import personal
 from rapidsms_db_router.acting import acted
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import FormerConnection, Transmission
-from rapidsms_db_router.operations import audit, export, listing, people
+from rapidsms_db_router.operations import audit, export, listing
 from rapidsms_db_router.operations.listing import Wanted
 from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
 from rapidsms_db_router.operations.words import DIRECTIONS, STATES
@@ -67,7 +68,7 @@ class ExportView(OperatorsPage):
 
 def wanted_by(request: HttpRequest, backends: list[str]) -> tuple[Wanted, bool]:
     """Return what a list is to show, and whether its reader may see numbers and texts."""
-    asked, may_see = request.GET, people.may_see(request.user)
+    asked, may_see = request.GET, personal.may_see(request.user)
     wanted = Wanted(
         # a reader who sees neither cannot guess them by a search
         search=asked.get("search", "").strip() if may_see else "",
@@ -107,7 +108,7 @@ class ConversationView(OperatorsPage):
             connections=connections,
             rows=rows,
             before=ids[listing.ROWS - 1] if len(ids) > listing.ROWS else None,
-            may_see=people.may_see(self.request.user),
+            may_see=personal.may_see(self.request.user),
             may_send=isinstance(connection, Connection) and self.request.user.has_perm(SEND),
             **kwargs,
         )

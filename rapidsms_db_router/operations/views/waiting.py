@@ -8,18 +8,17 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from rapidsms.models import Backend
 
-from rapidsms_db_router import bulk_actions
+from rapidsms_db_router import bulk_actions, personal
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import Batch, BulkAction, Transmission
-from rapidsms_db_router.operations import people, waiting
+from rapidsms_db_router.operations import waiting
 from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.models import Broadcast
+from rapidsms_db_router.operations.views.backend import backend_of
 from rapidsms_db_router.operations.views.base import OperatorsPage
 from rapidsms_db_router.operations.views.messages import primary_key
 
@@ -93,7 +92,7 @@ class WaitingGroupView(OperatorsPage):
     menu = "waiting"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        backend, why = _backend(kwargs["backend"]), kwargs["why"]
+        backend, why = backend_of(kwargs["backend"]), kwargs["why"]
         if why not in KINDS:
             raise Http404
         after = primary_key(self.request.GET.get("after")) or 0
@@ -117,7 +116,7 @@ class WaitingGroupView(OperatorsPage):
                 ],
                 "form": form,
                 "moment": now(),
-                "may_see": people.may_see(user),
+                "may_see": personal.may_see(user),
             }
         )
 
@@ -136,7 +135,7 @@ class WaitingGroupView(OperatorsPage):
         given = form.cleaned_data
         action = bulk_actions.prepare(
             kind,
-            waiting.batches(_backend(backend), why, AGES.get(given["older"])),
+            waiting.batches(backend_of(backend), why, AGES.get(given["older"])),
             request.user.get_username(),
             reason=given["reason"],
             send_at=given["date"] if kind == Kind.MOVE else None,
@@ -146,11 +145,6 @@ class WaitingGroupView(OperatorsPage):
             messages.warning(request, _("Nothing of this waits any more."))
             return redirect(request.path)
         return redirect("router-action", action.pk)
-
-
-def _backend(pk: int) -> Backend:
-    found: Backend = get_object_or_404(Backend.objects.using(alias()), pk=pk)
-    return found
 
 
 def _told(some: list[Batch]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Numbers and texts in the admin: masked as on the pages, where the operations app is installed."""
+"""Who may see numbers and texts, in the admin and on the pages of the operations app."""
 
 from __future__ import annotations
 
