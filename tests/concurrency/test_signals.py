@@ -7,7 +7,6 @@ import datetime
 import pytest
 from django.db import transaction
 
-from rapidsms_db_router import signals
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.limits import permits
@@ -15,6 +14,7 @@ from rapidsms_db_router.limits.circuit import Outage
 from rapidsms_db_router.models import BackendState, Batch, Message
 from rapidsms_db_router.recovery import backlog
 from tests.concurrency.parallel import in_threads
+from tests.service.hearing import hearing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,17 +23,8 @@ ROUNDS = 5
 
 @pytest.fixture
 def told():
-    found = []
-
-    def hear(signal, **_):
-        found.append(signal)
-
-    heard = signals.circuit_opened, signals.circuit_closed, signals.backlog_old
-    for signal in heard:
-        signal.connect(hear)
-    yield found
-    for signal in heard:
-        signal.disconnect(hear)
+    with hearing("circuit_opened", "circuit_closed", "backlog_old") as told:
+        yield told
 
 
 def test_a_circuit_is_opened_and_closed_by_one_worker(router, make_connections, told):
@@ -49,7 +40,7 @@ def test_a_circuit_is_opened_and_closed_by_one_worker(router, make_connections, 
     for _ in range(ROUNDS):
         in_threads(*4 * [lambda: record(Outage("HTTP 503", retry_after=60))])
         in_threads(*4 * [lambda: record(None)])
-    assert told == ROUNDS * [signals.circuit_opened, signals.circuit_closed]
+    assert [name for name, _ in told] == ROUNDS * ["circuit_opened", "circuit_closed"]
 
 
 def test_a_backlog_is_told_by_one_worker(router, make_connections, told):
@@ -60,4 +51,4 @@ def test_a_backlog_is_told_by_one_worker(router, make_connections, told):
     for _ in range(ROUNDS):
         in_threads(*4 * [lambda: insist(backlog.follow)])
         BackendState.objects.update(backlog_since=None)
-    assert told == ROUNDS * [signals.backlog_old]
+    assert [name for name, _ in told] == ROUNDS * ["backlog_old"]

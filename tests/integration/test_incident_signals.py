@@ -7,12 +7,12 @@ import datetime
 import pytest
 from django.db import transaction
 
-from rapidsms_db_router import signals
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import BackendState, Batch, Message
 from rapidsms_db_router.recovery import backlog
 from tests.integration.stage import Stage, state
+from tests.service.hearing import hearing
 
 pytestmark = pytest.mark.django_db
 
@@ -27,17 +27,8 @@ def refused(call):
 @pytest.fixture
 def told():
     """The signals sent so far: their names, and what came with them."""
-    found = []
-    names = {getattr(signals, name): name for name in NAMES}
-
-    def hear(signal, sender, **named):
-        found.append((names[signal], named))
-
-    for signal in names:
-        signal.connect(hear)
-    yield found
-    for signal in names:
-        signal.disconnect(hear)
+    with hearing(*NAMES) as told:
+        yield told
 
 
 def names(told):

@@ -11,6 +11,7 @@ from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.reports import record
 from tests.integration.executors import SlowGateway
 from tests.service.backends import RecordingBackend
+from tests.service.hearing import hearing
 
 pytestmark = pytest.mark.django_db
 
@@ -18,17 +19,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def told():
     """Every signal sent so far: its name and what came with it."""
-    told = []
-    names = {getattr(signals, name): name for name in signals.__all__}
-
-    def receiver(signal, **named):
-        told.append((names[signal], named))
-
-    for signal in names:
-        signal.connect(receiver)
-    yield told
-    for signal in names:
-        signal.disconnect(receiver)
+    with hearing(*signals.__all__) as told:
+        yield told
 
 
 def names(told):
