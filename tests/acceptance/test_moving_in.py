@@ -15,12 +15,13 @@ import pytest
 from rapidsms_db_router.moving_in import keys
 from tests import servers
 from tests.acceptance.project.gateway import REFUSED_ALWAYS
-from tests.acceptance.project_that_moves.gateway import HANGING
 from tests.acceptance.running import Process, Project, wait_for
 
 BEFORE, BESIDE, AFTER = ({"DB_ROUTER_TEST_MOVE": when} for when in ("before", "beside", "after"))
 OLD, OURS = "db", "rapidsms_db_router"
 PINGS = 40
+#: How the numbers begin at which the gateway hangs.
+HANGING = "+4"
 
 
 @pytest.fixture(params=["sqlite", *servers.DATABASES])
@@ -94,7 +95,7 @@ def answered(project: Project) -> Counter[str]:
 
 def test_a_project_moves_in_and_back_and_in_again(project: Project) -> None:
     hang = project.folder / "hang"
-    hang.touch()
+    hang.write_text(HANGING)
     # the years before: every status, as the old router leaves it
     worker = start_worker(project, "old", **BEFORE)
     act(project, "receive", "ping", "0", str(PINGS), **BEFORE)

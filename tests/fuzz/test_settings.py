@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import pytest
 from django.conf import settings
 from django.core.checks import run_checks
 from hypothesis import given
@@ -85,6 +86,7 @@ def changed(**values: Any) -> Iterator[None]:
         yield
 
 
+@pytest.mark.django_db  # the first process to ask the time asks the database
 @given(values=st.dictionaries(st.sampled_from(list(SETTINGS)), ANYTHING))
 def test_what_is_wrong_with_a_setting_is_said_and_the_rest_can_be_read(
     values: dict[str, Any],

@@ -13,6 +13,8 @@ from rapidsms_db_router.models import BackendState
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 OUTAGE = Outage("ConnectionRefusedError")
+# the first to ask the time asks the database
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)

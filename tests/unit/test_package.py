@@ -1,6 +1,7 @@
 """The names a project uses."""
 
 import importlib
+import threading
 
 import pytest
 from celery import current_app
@@ -82,3 +83,12 @@ def test_the_tasks_have_the_names_by_which_they_are_in_brokers():
 
 def test_the_app_label_is_the_package_name():
     assert apps.get_app_config("rapidsms_db_router").name == "rapidsms_db_router"
+
+
+def test_all_threads_of_the_tests_have_one_celery_app():
+    # a module of the tests that creates another when it is imported changes the main thread's alone
+    others = []
+    thread = threading.Thread(target=lambda: others.append(current_app._get_current_object()))
+    thread.start()
+    thread.join()
+    assert others == [current_app._get_current_object()]

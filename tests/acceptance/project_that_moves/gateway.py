@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.acceptance.project.gateway import GatewayBackend
 
-#: Numbers that begin so.
-HANGING = "+4"
-
 
 class HangingBackend(GatewayBackend):
-    """Hangs at some numbers as long as there is a file ``hang`` in its folder."""
+    """Hangs at numbers that begin with what the file ``hang`` in its folder says."""
 
     def configure(self, folder: Path, **_: Any) -> None:
         super().configure(folder)
         self.hang = Path(folder) / "hang"
 
     def send(self, id_: int, text: str, identities: list[str], context: Any = None) -> None:
-        while self.hang.exists() and any(each.startswith(HANGING) for each in identities):
+        while self._hangs_at(identities):
             time.sleep(0.1)
         super().send(id_, text, identities, context)
+
+    def _hangs_at(self, identities: list[str]) -> bool:
+        with suppress(FileNotFoundError):
+            prefix = self.hang.read_text()
+            return any(each.startswith(prefix) for each in identities)
+        return False
