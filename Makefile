@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-kannel screenshots test fuzz storms soak bench bench-pages lint types migrations docs linkcheck dist check clean
+.PHONY: demo demo-kannel screenshots test test-long fuzz storms soak bench bench-pages lint types migrations docs linkcheck dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -22,6 +22,12 @@ screenshots: $(INSTALLED)
 # SQLite always; PostgreSQL, MariaDB, Redis and RabbitMQ where they answer, and always under CI.
 test: $(INSTALLED)
 	$(BIN)/python -m tests
+
+# Workers that are stopped or in the background, brokers that fail over, a gateway that is out of order for a minute; the
+# README's quickstart and the tutorial word for word, which install the package from nothing.
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m long tests/docs tests/acceptance \
+	    tests/integration
 
 # About an hour of made-up input for whatever takes input from outside. Each run is another one.
 fuzz: $(INSTALLED)

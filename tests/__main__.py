@@ -26,6 +26,8 @@ ON_EACH_DATABASE = (
 ONCE = ("tests/docs", "tests/acceptance", "tests/browser")
 #: Most tests wait for a clock, a process or a server: two of them find room on a processor.
 TOGETHER = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
+#: What ``make test-long`` runs.
+SHORT = ("-m", "not long")
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +57,7 @@ def run(database: str, folders: tuple[str, ...], arguments: list[str]) -> bool:
     # a name of its own, so that two runs on one machine do not drop each other's database
     name = os.environ.get("DB_ROUTER_TEST_NAME", f"rapidsms_db_router_{os.getpid()}")
     status = subprocess.run(
-        [sys.executable, "-m", "pytest", *TOGETHER, *folders, *arguments],
+        [sys.executable, "-m", "pytest", *TOGETHER, *SHORT, *folders, *arguments],
         cwd=ROOT,
         env={**os.environ, "DB_ROUTER_TEST_DATABASE": database, "DB_ROUTER_TEST_NAME": name},
         stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ import requests
 from tests.acceptance.project_with_gateways.gateways import BAD, HANGING
 from tests.acceptance.running import ROOT, Process, Project, wait_for
 
+pytestmark = pytest.mark.long
 #: How long the gateway is out of order, in seconds.
 OUT_OF_ORDER = 60
 RECIPIENTS = 400

@@ -94,6 +94,7 @@ def with_sentinel(sentinel: Sentinel, tmp_path: Path) -> Iterator[Project]:
     yield from a_project(tmp_path, sentinel.url, DB_ROUTER_TEST_SENTINEL=sentinel.master)
 
 
+@pytest.mark.long
 def test_a_worker_follows_a_failover_of_redis(with_sentinel: Project, sentinel: Sentinel) -> None:
     worker = with_sentinel.start_worker()
     worker.wait_for_output(" ready.")
@@ -114,6 +115,7 @@ def proxy() -> Iterator[Proxy]:
     proxy.close()
 
 
+@pytest.mark.long
 def test_a_dead_connection_to_redis_is_noticed(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def answered(project: Project) -> Counter[str]:
     return Counter(record.text for record in project.gateway.records() if record.accepted)
 
 
+@pytest.mark.long
 def test_a_project_moves_in_and_back_and_in_again(project: Project) -> None:
     hang = project.folder / "hang"
     hang.write_text(HANGING)

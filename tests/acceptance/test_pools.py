@@ -96,6 +96,7 @@ def test_a_text_is_answered(project: Project, pool: str) -> None:
     assert "Traceback" not in worker.output()
 
 
+@pytest.mark.long
 def test_a_worker_in_the_background(project: Project, pidfile: Path) -> None:
     log = pidfile.with_suffix(".log")
     where = f"--pidfile={pidfile}", f"--logfile={log}", "--loglevel=info"
@@ -108,6 +109,7 @@ def test_a_worker_in_the_background(project: Project, pidfile: Path) -> None:
     wait_for("the worker's end", lambda: not pidfile.exists())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_workers_that_celery_multi_starts(project: Project, tmp_path: Path, pool: str) -> None:
     if find_spec(pool) is None and pool != "prefork":
@@ -190,6 +192,7 @@ def slow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Slow]:
                     client.delete(key)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [0, 1], ids=["idle", "busy"])
 def test_a_process_that_is_terminated_finishes_first(slow: Slow, seconds: float) -> None:
     process = slow.begin("one", seconds)
@@ -203,6 +206,7 @@ def test_a_process_that_is_terminated_finishes_first(slow: Slow, seconds: float)
     assert slow.has("two.called")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [0, 1], ids=["idle", "busy"])
 def test_a_process_group_that_is_terminated_finishes_first(slow: Slow, seconds: float) -> None:
     slow.begin("one", seconds)
@@ -213,6 +217,7 @@ def test_a_process_group_that_is_terminated_finishes_first(slow: Slow, seconds: 
     assert slow.has("one.called")
 
 
+@pytest.mark.long
 def test_no_process_outlives_its_worker_for_long(slow: Slow) -> None:
     process = slow.begin("one", 0)
 

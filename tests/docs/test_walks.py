@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 
+import pytest
+
 from tests.docs.pages import ROOT, blocks
 from tests.docs.terminal import Terminal
 
@@ -29,6 +31,7 @@ def messages(terminal: Terminal) -> list[list[str]]:
     return json.loads(said.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_the_quickstart_of_the_readme_answers_an_sms(terminal):
     done = [block for block in blocks(ROOT / "README.rst") if block.section == "Quickstart"]
     for block in done:
@@ -41,6 +44,7 @@ def test_the_quickstart_of_the_readme_answers_an_sms(terminal):
     ]
 
 
+@pytest.mark.long
 def test_the_tutorial_answers_while_it_says_so_and_waits_while_it_says_so(terminal):
     for block in blocks(ROOT / "docs" / "tutorial.rst"):
         if block.section == "Stop the worker" and "worker" in terminal.processes:

@@ -110,6 +110,7 @@ def test_a_module_named_celery_in_the_current_folder_is_left_alone(project):
     assert "software -> celery" in ended.stdout
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no option -P")
 @pytest.mark.parametrize("words", [["worker", "--detach"], ["multi", "start", "w1@localhost"]])
 def test_nor_does_a_worker_in_the_background_find_it(project, tmp_path, words):
@@ -136,6 +137,7 @@ print('socket is patched:', is_module_patched('socket'), file=sys.stderr)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
 @pytest.mark.parametrize("words", [["-P", "gevent"], ["-Pgevent"], ["--pool=gevent"]], ids=" ".join)
 def test_gevent_patches_before_django_is_imported(project, words):
@@ -145,6 +147,7 @@ def test_gevent_patches_before_django_is_imported(project, words):
     assert ended.stderr.splitlines()[-1] == "socket is patched: True"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
 @pytest.mark.parametrize("way", ["setting", "environment"])
 def test_gevent_patches_where_no_option_names_it(project, monkeypatch, way):

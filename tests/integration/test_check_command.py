@@ -45,8 +45,10 @@ def test_every_wrong_setting_is_told_at_once(project):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("router", ["rapidsms.router.db", "rapidsms_db_router"])
-@pytest.mark.parametrize("place", ["0", "len(INSTALLED_APPS)"])
+@pytest.mark.parametrize(
+    ("router", "place"),
+    [("rapidsms.router.db", "0"), ("rapidsms_db_router", "len(INSTALLED_APPS)")],
+)
 def test_the_old_router_may_be_installed_as_well(project, router, place):
     project.add_settings(f"{BACKENDS}\nINSTALLED_APPS.insert({place}, 'rapidsms.router.db')")
     project.add_settings(f"RAPIDSMS_ROUTER = '{router}.DatabaseRouter'")

@@ -156,8 +156,9 @@ def test_a_rate_and_a_limit_of_calls_in_flight_go_together(
 SECONDS = 30
 
 
-@pytest.mark.parametrize("size", [1, 4])
-@pytest.mark.parametrize(("senders", "rate"), [(1, 10), (1, 13), (1, 40), (2, 20), (2, 40)])
+@pytest.mark.parametrize(
+    ("senders", "rate", "size"), [(1, 10, 4), (1, 13, 1), (1, 40, 4), (2, 20, 4), (2, 40, 1)]
+)
 def test_senders_keep_a_rate_together(worker, monkeypatch, options, people, senders, rate, size):
     """In no second more than 1.1 times the rate, and within 3 % of it over half a minute."""
     options |= {"router.db.rate": f"{rate}/s", "router.db.batch_size": size}
