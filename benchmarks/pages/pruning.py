@@ -1,0 +1,102 @@
+"""Prunes a million old transmissions, alone and while a worker sends."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.db import connections, transaction  # noqa: E402
+from django.db.models import QuerySet  # noqa: E402
+from rapidsms.models import Connection  # noqa: E402
+from rapidsms.router import send  # noqa: E402
+
+from benchmarks.pages.filling import PERIOD  # noqa: E402
+from benchmarks.pages.table import Table, percentile  # noqa: E402
+from rapidsms_db_router.choices import Status  # noqa: E402
+from rapidsms_db_router.models import Message, Transmission  # noqa: E402
+from rapidsms_db_router.operations.retention import erasing  # noqa: E402
+from rapidsms_db_router.operations.retention.rules import Rules  # noqa: E402
+from rapidsms_db_router.operations.retention.sweeping import Pruning, last_before  # noqa: E402
+from tests.acceptance.running import wait_for  # noqa: E402
+
+#: How many transmissions are old enough.
+COUNT = 1_000_000
+#: Recipients of the broadcast that a worker sends meanwhile.
+RECIPIENTS = 40_000
+PATIENCE = 600
+
+
+class Transactions:
+    """How long each transaction of a pruning took, in seconds; they hold locks as long as that."""
+
+    def __init__(self) -> None:
+        self.took: list[float] = []
+
+    @contextmanager
+    def atomic(self, **options: Any) -> Iterator[None]:
+        """Begin a transaction and end it, in place of Django's function."""
+        begun = time.monotonic()
+        with transaction.atomic(**options):
+            yield
+        self.took.append(time.monotonic() - begun)
+
+    def longest(self) -> str:
+        """Return the longest, and what 99 of 100 do not exceed, in words."""
+        longest, usual = max(self.took), percentile(self.took, 0.99)
+        return f"{longest * 1000:.0f} ms, 99 %: {usual * 1000:.0f} ms"
+
+
+def drain() -> float:
+    """Send a broadcast, and return how many of it were sent in a second."""
+    people: QuerySet[Connection] = Connection.objects.filter(pk__lte=RECIPIENTS)
+    message = send("while it is pruned", people).database_message
+    begun = time.monotonic()
+    wait_for("the broadcast to be sent", lambda: _is_sent(message), PATIENCE)
+    return RECIPIENTS / (time.monotonic() - begun)
+
+
+def _is_sent(message: Message) -> bool:
+    waits = Transmission.objects.filter(
+        message=message, status__in=[Status.QUEUED, Status.PROCESSING]
+    )
+    return not waits.exists()
+
+
+def main(transmissions: str) -> None:
+    """Drain alone, prune and drain, prune alone to the end."""
+    table, transactions = Table(), Transactions()
+    erasing.transaction = transactions  # type: ignore[assignment]
+    days = PERIOD.days * (1 - COUNT / int(transmissions))
+    rules = Rules.of({"delivered": int(days), "failed": int(days)})
+    pruning = Pruning(rules)
+    drain()
+    alone = drain()
+    table.row("drain alone", f"{alone:,.0f}/s")
+    ended = threading.Event()
+
+    def prune() -> None:
+        pruning.sweep(0, last_before(rules.latest))
+        ended.set()
+        connections.close_all()
+
+    begun = time.monotonic()
+    threading.Thread(target=prune).start()
+    while not ended.is_set():
+        rate = drain()
+        if not ended.is_set():
+            table.row("drain while it is pruned", f"{rate:,.0f}/s, {rate / alone:.2f}")
+    took = time.monotonic() - begun
+    table.row(f"prune: {pruning.transmissions:,} transmissions", f"{took:.0f} s")
+    table.row("prune: longest transaction", transactions.longest())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
