@@ -1,10 +1,10 @@
 """The secrets that the settings hold.
 
 Of ``INSTALLED_BACKENDS`` every string of six characters and more counts as one, unless the name of
-its option is known to be harmless (:data:`HARMLESS`). Of an option whose name tells of a secret any
-value counts. Of an address the user, the password and the values of the query count, and what in
-the path may be a token. Of all other settings the same holds for names that tell of a secret, and
-for addresses.
+its option is known to be harmless: :data:`HARMLESS`, or ``harmless_options`` of the engine's class.
+Of an option whose name tells of a secret any value counts. Of an address the user, the password and
+the values of the query count, and what in the path may be a token. Of all other settings the same
+holds for names that tell of a secret, and for addresses.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ SENSITIVE = re.compile(rf"{SECRET_NAME}|credential|bearer|sid$", re.I)
 SENSITIVE_SETTING = re.compile(r"PASS|SECRET|TOKEN|KEY$|KEYS$|CREDENTIAL|SIGNATURE", re.I)
 #: Django's settings whose names tell of a secret, and whose values are dotted paths.
 PATHS = {"AUTH_PASSWORD_VALIDATORS", "PASSWORD_HASHERS"}
+#: What stands in an option for a part of the message: errors have these words, too.
+PLACEHOLDER = re.compile(r"\{(?:identity|identities|text|message_id|coding)\}")
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 #: Options are not nested deeper than this.
 DEEPEST = 8
@@ -56,9 +58,10 @@ DEEPEST = 8
 def known_secrets() -> Needles:
     """Return what finds the secrets of the settings."""
     values = set(_of_other_settings())
-    for _, options in conf.installed_backends():
+    for backend_name, options in conf.installed_backends():
+        harmless = getattr(conf.engine_class(backend_name), "harmless_options", ())
         for name, value in options.items():
-            if name != "engine" and not name.startswith("router."):
+            if not (name == "engine" or name.startswith("router.") or name in harmless):
                 values.update(_walk(name, value, thorough=True))
     return _needles(frozenset(values))
 
@@ -117,7 +120,7 @@ def _walk(
 
 
 def _of_string(name: str, value: str, *, thorough: bool, sensitive: bool) -> Iterator[str]:
-    value = value.strip()
+    value = PLACEHOLDER.sub(" ", value).strip()
     if ADDRESS.match(value):
         yield from _of_address(value)
         return

@@ -12,7 +12,11 @@ import pytest
 import requests
 import urllib3
 
+from rapidsms_db_router.gateways.http.options import NAMES
+from rapidsms_db_router.gateways.outgoing import NOT_A_NUMBER
 from rapidsms_db_router.masking import LONGEST, UNREADABLE, describe, mask
+from rapidsms_db_router.masking.secrets import PLACEHOLDER
+from rapidsms_db_router.outbound import separators
 
 PASSWORD = "s3c&ret! W\xf6rd/9"
 TEXT = "Dear Mother, your appointment is \u2019on\u2019 5/6"
@@ -160,6 +164,58 @@ def test_what_a_backends_options_hold_is_secret(settings, options, secret):
     settings.INSTALLED_BACKENDS = {"phones": {"ENGINE": "x.Y", **options}}
     said = mask(f"refused: {secret}.")
     assert secret not in said and "[secret]" in said
+
+
+@pytest.fixture
+def declared(settings):
+    """A gateway that is declared in settings, as in docs/howto/http.rst."""
+    settings.INSTALLED_BACKENDS = {
+        "phones": {
+            "ENGINE": "rapidsms_db_router.gateways.HttpBackend",
+            "url": "https://gateway.example.org/messages",
+            "method": "POST",
+            "headers": {"apiKey": "hidden-1"},
+            "form": {
+                "to": "{identities}",
+                "one": "{identity}",
+                "id": "{message_id}",
+                "k": "hidden-2",
+            },
+            "numbers": "stored",
+            "recipients": "data.Recipients",
+            "number": "number",
+            "id": "messageId",
+            "success": {"status": ["Accepted"]},
+            "permanent": {"status": ["InvalidPhoneNumber"]},
+            "later": {"status": ["InsufficientBalance"]},
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        NOT_A_NUMBER,
+        separators.REASON,
+        "The gateway answered status='InvalidPhoneNumber'.",
+        "The gateway answered status='InsufficientBalance'.",
+        "The answer has no 'messageId'.",
+        "The answer has no list 'data.Recipients', or an empty one.",
+        "no message_id of these identities is stored",
+    ],
+)
+def test_the_reason_of_a_failure_is_readable_whatever_a_backend_declares(declared, said):
+    assert mask(said) == said
+
+
+def test_what_a_declared_request_holds_beside_the_message_is_secret(declared):
+    assert mask("key hidden-1, field hidden-2") == "key [secret], field [secret]"
+
+
+def test_the_placeholders_that_hide_nothing_are_those_of_the_http_backend():
+    for name in NAMES:
+        assert PLACEHOLDER.fullmatch(f"{{{name}}}")
+    assert PLACEHOLDER.fullmatch("{password}") is None
 
 
 @pytest.mark.parametrize(

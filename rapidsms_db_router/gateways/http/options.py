@@ -25,6 +25,13 @@ NUMBERS = ("stored", "plus", "digits")
 SHORT = 7
 #: The name of a header (RFC 9110, 5.6.2).
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: Options whose words errors name: paths into answers, and what gateways say in them.
+HARMLESS = frozenset(
+    {
+        *("method", "separator", "numbers", "codings"),
+        *("success", "permanent", "later", "id", "recipients", "number"),
+    }
+)
 MAPPINGS = ("success", "permanent", "later")
 KNOWN = {
     *("engine", "url", "method", *PLACES, "headers", "auth", "separator", "numbers", "codings"),

@@ -54,6 +54,8 @@ class HttpBackend(BackendBase):
 
     #: Read by the router.
     max_recipients = staticmethod(_most_recipients)
+    #: Read where errors are masked.
+    harmless_options = options.HARMLESS
 
     def configure(self, **given: Any) -> None:
         """Keep the options.
