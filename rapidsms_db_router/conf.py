@@ -31,11 +31,8 @@ LOCAL_ENGINES = {
     "rapidsms.backends.database.outgoing.DatabaseBackend",
     "rapidsms.contrib.messagetester.backend.MessageTesterBackend",
 }
-#: RapidSMS's engine for Kannel, by both of its names.
-KANNEL_ENGINES = (
-    "rapidsms.backends.kannel.KannelBackend",
-    "rapidsms.backends.kannel.outgoing.KannelBackend",
-)
+#: Where the ``prepare_request()`` of RapidSMS's engine for Kannel stands.
+RAPIDSMS_KANNEL = "rapidsms.backends.kannel.outgoing"
 #: Where the ``send()`` of engines stands that return no ids.
 WITHOUT_IDS = ("rapidsms.", "rapidsms_db_router.gateways.kannel.")
 #: What a value of "router.db.rate" looks like, and how many seconds its unit has.
@@ -148,9 +145,16 @@ def coding(backend_name: str | None) -> int | None:
 
     ``None`` if the text decides, as it does for all but RapidSMS's Kannel backend.
     """
-    if str(backend_option(backend_name, "engine", "")) not in KANNEL_ENGINES:
+    if not is_rapidsms_kannel(backend_name):
         return None
-    return 2 if str(backend_option(backend_name, "coding", 0)) == "2" else 0
+    said = str(backend_option(backend_name, "coding", 0))
+    return int(said) if said in ("1", "2") else 0
+
+
+def is_rapidsms_kannel(backend_name: str | None) -> bool:
+    """Return whether requests are RapidSMS's Kannel backend's, also if a subclass sends them."""
+    prepare = getattr(engine_class(backend_name), "prepare_request", None)
+    return getattr(prepare, "__module__", None) == RAPIDSMS_KANNEL
 
 
 def queue(backend_name: str | None) -> str | None:

@@ -208,7 +208,7 @@ def _check_backend(backend: str, options: Mapping[str, Any]) -> Iterator[CheckMe
             hint="Set its 'router.db.batch_size' to 1.",
             id=ID + "W016",
         )
-    if lower.get("engine") in conf.KANNEL_ENGINES:
+    if conf.is_rapidsms_kannel(backend):
         yield from _check_kannel(backend, lower)
     # this app's engines check their own options
     check = getattr(conf.engine_class(backend), "check_options", None)

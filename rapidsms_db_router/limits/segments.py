@@ -18,13 +18,19 @@ class Coding(IntEnum):
 
     #: 7 bits a character of the GSM alphabet.
     GSM = 0
+    #: 8 bits: octets that nobody translates.
+    DATA = 1
     #: 16 bits a character, as in UTF-16.
     UCS2 = 2
 
 
-#: What fits one SMS alone, and each of several that belong together: in 7-bit characters, and in
-#: the 16-bit units of UCS-2.
-ROOM: dict[int, tuple[int, int]] = {Coding.GSM: (160, 153), Coding.UCS2: (70, 67)}
+#: What fits one SMS alone, and each of several that belong together: in 7-bit characters, in
+#: octets, and in the 16-bit units of UCS-2.
+ROOM: dict[int, tuple[int, int]] = {
+    Coding.GSM: (160, 153),
+    Coding.DATA: (140, 134),
+    Coding.UCS2: (70, 67),
+}
 
 
 def coding_of(text: str) -> Coding:
@@ -41,6 +47,8 @@ def count(text: str, coding: int | None = None) -> int:
         coding = coding_of(text)
     if coding == Coding.GSM:
         widths = [1 + (char in EXTENDED) for char in text]
+    elif coding == Coding.DATA:  # in UTF-8, which takes no fewer than other charsets of octets
+        widths = [len(char.encode("utf-8", "replace")) for char in text]
     else:
         widths = [1 + (char > "\uffff") for char in text]
     alone, joined = ROOM[coding]

@@ -12,6 +12,7 @@ from django.core.checks import run_checks
 from django.db import connection
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from rapidsms.backends.base import BackendBase
+from rapidsms.backends.kannel import KannelBackend
 from rapidsms.router.blocking import BlockingRouter
 
 from rapidsms_db_router import DatabaseRouter, conf
@@ -23,7 +24,6 @@ from rapidsms_db_router.checks.settings import (
     OUR_KANNEL_ENGINE,
 )
 from rapidsms_db_router.checks.surroundings import ROUTER, SQLITE_OPTIONS
-from rapidsms_db_router.conf import KANNEL_ENGINES
 
 RECORDING = "tests.service.backends.RecordingBackend"
 
@@ -216,6 +216,18 @@ def test_w019_there_is_a_backend(settings, way):
     message = found()["W019"]
     assert "INSTALLED_BACKENDS is missing or empty" in message.msg
     assert "ENGINE" in message.hint
+
+
+class PlainKannelBackend(KannelBackend):
+    """A project's own, which changes nothing of a request."""
+
+
+#: RapidSMS's engine for Kannel by both of its names, and a subclass of it.
+KANNEL_ENGINES = (
+    "rapidsms.backends.kannel.KannelBackend",
+    "rapidsms.backends.kannel.outgoing.KannelBackend",
+    f"{__name__}.PlainKannelBackend",
+)
 
 
 @pytest.mark.parametrize("engine", KANNEL_ENGINES)

@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import override_settings
+from rapidsms.backends.kannel import KannelBackend
 
 from rapidsms_db_router import conf
 
@@ -92,14 +93,29 @@ def test_an_engine_that_cannot_be_imported_says_nothing(engine):
         assert conf.call_size("phones") == 200
 
 
+class PlainKannelBackend(KannelBackend):
+    """A project's own, which changes nothing of a request."""
+
+
+class OwnKannelBackend(KannelBackend):
+    """A project's own, which makes requests by itself, perhaps in a coding for each text."""
+
+    def prepare_request(self, id_, text, identities, context):
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     ("engine", "option", "coding"),
     [
         ("rapidsms.backends.kannel.KannelBackend", {"coding": 2}, 2),
         ("rapidsms.backends.kannel.outgoing.KannelBackend", {"CODING": "2"}, 2),
+        ("rapidsms.backends.kannel.KannelBackend", {"coding": 1}, 1),
         ("rapidsms.backends.kannel.KannelBackend", {"coding": 0}, 0),
         ("rapidsms.backends.kannel.KannelBackend", {"coding": None}, 0),
         ("rapidsms.backends.kannel.KannelBackend", {}, 0),
+        (f"{__name__}.PlainKannelBackend", {"coding": 2}, 2),
+        (f"{__name__}.PlainKannelBackend", {}, 0),
+        (f"{__name__}.OwnKannelBackend", {"coding": 2}, None),
         (KANNEL, {"coding": 2}, None),
         ("tests.service.backends.RecordingBackend", {"coding": 2}, None),
     ],

@@ -64,6 +64,10 @@ def test_the_text_decides_about_the_coding(text, coding):
         ("a" * 70, Coding.UCS2, 1),
         ("ж" * 160, Coding.GSM, 1),
         ("€" * 81, Coding.GSM, 2),
+        # as many as a real Kannel sends: 140 octets fit one, 134 each of several
+        ("a" * 140, Coding.DATA, 1),
+        ("a" * 141, Coding.DATA, 2),
+        ("a" * 269, Coding.DATA, 3),
     ],
 )
 def test_count_in_a_coding_that_is_used_whatever_the_text(text, coding, count):
