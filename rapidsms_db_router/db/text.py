@@ -12,7 +12,13 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 #: PostgreSQL cannot hold NUL, and no UTF-8 column can hold half a surrogate pair.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 #: What programs write where they have no id.
-NO_ID = re.compile(r"[\W_0]*(none|null|nil|undefined|nan|true|false|n/?a)?[\W_]*", re.IGNORECASE)
+NO_ID = re.compile(
+    r"[\W_0]*(none|null|nil|undefined|nan|true|false|n/?a|unknown|empty|unset|missing"
+    r"|not[\W_]?(available|set)|no[\W_]?id|object object)?[\W_]*"
+    # of a 32-bit integer that was not set; of a template that nobody has filled in
+    r"|-1|%\w%?|%[a-z_]+%|\$?\{+[a-z_. ]+\}+|\$[a-z_.]+|<%?=?[a-z_. ]+%?>",
+    re.IGNORECASE,
+)
 #: More of an error than this helps nobody.
 LONGEST_ERROR = 10_000
 BEYOND_BMP = re.compile("[^\x00-\uffff]")
@@ -36,7 +42,8 @@ def as_id(value: Any) -> str:
     """Return the id that a gateway gave as a text.
 
     :returns: an empty text for what names nothing: ``None``, ``0``, ``False``, blanks, punctuation,
-        and words such as ``"null"`` and ``"undefined"``.
+        words such as ``"null"`` and ``"undefined"``, and names that stand in a template, such as
+        ``"{id}"``.
     """
     text = clean_text("" if value is None or isinstance(value, bool) else value)
     return "" if NO_ID.fullmatch(text) else text

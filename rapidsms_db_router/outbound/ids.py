@@ -27,6 +27,6 @@ def _external_id(said: Any) -> str:
     if said is None or isinstance(said, bool):
         return ""
     try:
-        return narrow_text(clean_text(spelled(said)))[:LONGEST_EXTERNAL_ID]
+        return narrow_text(clean_text(spelled(said))).strip()[:LONGEST_EXTERNAL_ID]
     except Exception:  # the backend's own class
         return ""

@@ -75,7 +75,7 @@ def read(
         outcome=found,
         message_id=int(key) if is_key else None,
         identity=text("identity", identity, LONGEST_IDENTITY).strip(),
-        external_id=as_id(text("external_id", external_id, LONGEST_EXTERNAL_ID)),
+        external_id=as_id(text("external_id", external_id, LONGEST_EXTERNAL_ID)).strip(),
         # longer than any: what was cut is no backend's name
         backend_name=text("backend_name", backend_name, LONGEST_BACKEND_NAME + 1),
         date=_date(date),

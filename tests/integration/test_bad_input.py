@@ -288,6 +288,8 @@ def test_without_an_external_id_people_may_repeat_themselves(person, calls):
 
 NO_IDS = (None, 0, 0.0, False, True, "", " ", "0", "000", "None", "null", " NULL\n", "undefined")
 NO_IDS += ("NaN", "nil", "n/a", "-", "[]", {}, "00000000-0000-0000-0000-000000000000")
+NO_IDS += (-1, "-1", "unknown", "(not available)", "no id", "[object Object]", "empty", "%I", "%s")
+NO_IDS += ("${id}", "{{ message.id }}", "{id}", "$ID", "<message_id>", "<%= id %>", "%ID%")
 
 
 @pytest.mark.parametrize("external_id", NO_IDS)
@@ -301,9 +303,11 @@ def test_what_names_nothing_is_no_id_so_that_people_may_repeat_themselves(
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(
-    "external_id", [1, "007", "0-0-1", "none-1", "nullable", "\u0967", "AAAA==", " 1", "off"]
-)
+IDS = (1, "007", "0-0-1", "none-1", "nullable", "\u0967", "AAAA==", " 1", "off", "-2", "unknown-1")
+IDS += ("{3F2504E0-4F89-11D3-9A0C-0305E82C3301}", "<CAF+1@mail.example.org>", "%41bc", "$1a")
+
+
+@pytest.mark.parametrize("external_id", IDS)
 def test_what_names_something_is_an_id(person, calls, external_id):
     for _ in range(2):
         receive("ping", person, fields={"external_id": external_id})

@@ -12,6 +12,7 @@ from rapidsms_db_router.reports import record
 from rapidsms_db_router.reports.matching import find
 from rapidsms_db_router.reports.report import read
 from tests.integration.conftest import statuses
+from tests.service.backends import RecordingBackend
 
 pytestmark = pytest.mark.django_db
 
@@ -187,3 +188,19 @@ def test_an_unknown_id_is_looked_for_by_the_id_alone(person):
     assert len(looked) == 2
     # no plan can begin with the backend, or with its connections
     assert not any("JOIN" in query["sql"] for query in looked.captured_queries)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"), [("abc", " abc\n"), ("abc\r\n", "abc"), (" a b ", "a b")]
+)
+def test_white_space_around_an_id_keeps_no_report_from_its_message(
+    sent_to, installed_backends, returned, said
+):
+    class Naming(RecordingBackend):
+        def send(self, id_, identities, **kwargs):
+            return dict.fromkeys(identities, returned)
+
+    installed_backends["phones"]["ENGINE"] = Naming
+    message = sent_to(NUMBER)
+    assert record("delivered", external_id=said)
+    assert moved(message) == [NUMBER]
