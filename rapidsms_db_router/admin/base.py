@@ -224,7 +224,7 @@ class BackendFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Select messages with a transmission of the backend."""
         try:
-            backend = Backend.objects.get(pk=int(self.value() or ""))
+            backend = Backend.objects.using(alias()).get(pk=int(self.value() or ""))
         except (Backend.DoesNotExist, ValueError, OverflowError):
             return queryset
         mine = Transmission.objects.filter(message=OuterRef("pk"), connection__backend=backend)

@@ -162,6 +162,15 @@ def test_what_operators_do(worker, replica, admin, calls, capsys):
     assert {row.error for row in message.transmissions.all()} == {"cancelled"}
 
 
+def test_the_admin_selects_what_went_through_a_backend(replica, admin):
+    mine, others = send("through it", replica), send("by another way", replica[:1])
+    other = Backend.objects.create(name="other")
+    Connection.objects.using("default").filter(pk=replica[0].pk).update(backend=other)
+    page = reverse("admin:rapidsms_db_router_message_changelist")
+    said = admin.client.get(page, {"backend": replica[0].backend_id}).content.decode()
+    assert mine.text in said and others.text not in said
+
+
 def test_what_was_lost_is_found(worker, replica, calls):
     with worker.commit():
         receive("ping", replica[0])
