@@ -14,6 +14,7 @@ from rapidsms import admin as rapidsms_admin  # noqa: F401 - registers the page
 from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import deleting
+from rapidsms_db_router.admin.pages import address
 from rapidsms_db_router.db.connection import alias
 
 
@@ -28,6 +29,16 @@ def _replace() -> None:
 
 class _Deletes:
     """Counts what is deleted with a backend, and does not list it."""
+
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        """Leave the menu's entry to our page, which leads here, for those who may see that."""
+        may_see_ours = request.user.has_perm("rapidsms_db_router.view_gateway")
+        usual: Any = super()
+        return {} if may_see_ours else usual.get_model_perms(request)
+
+    def view_on_site(self, obj: Backend) -> str | None:
+        """The operators' page of the backend."""
+        return address("router-backend", obj.pk)
 
     def get_deleted_objects(self, objs: Iterable[Backend], request: HttpRequest) -> Any:
         """Return what the page asks about: names, counts, and what lacks."""

@@ -9,9 +9,12 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.translation import gettext as _
+from rapidsms.models import Backend
 
 from rapidsms_db_router.admin.base import ReadOnlyAdmin
+from rapidsms_db_router.admin.pages import address, linked
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.limits.slots import InFlight, in_flight
 from rapidsms_db_router.models import Batch, Gateway
@@ -28,13 +31,16 @@ class WithCalls(ChangeList):
         for backend in self.result_list:
             backend.calls_now = found.get(backend.pk, InFlight())
 
+    def url_for_result(self, result: Any) -> str:
+        """Link each backend to RapidSMS's page, where it is changed and deleted."""
+        return reverse("admin:rapidsms_backend_change", args=[result.pk])
+
 
 @admin.register(Gateway)
 class GatewayAdmin(ReadOnlyAdmin):
     """Backends: whether they are called, and what waits for them."""
 
     list_display = ("name", "state", "failures", "waiting", "in_flight", "abandoned")
-    list_display_links = None
     list_select_related = ("router_state",)
     ordering = ("name",)
     sortable_by = ()
@@ -48,14 +54,19 @@ class GatewayAdmin(ReadOnlyAdmin):
         found = found.annotate(waiting_batches=Subquery(waiting.values("number")))
         return found
 
+    def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
+        """Link the names for those who may see where that leads."""
+        theirs = self.admin_site._registry.get(Backend)
+        return ("name",) if theirs and theirs.has_view_permission(request) else None
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Add the calls that are made now."""
         return WithCalls
 
     @admin.display(description="state")
     def state(self, backend: Gateway) -> str:
-        """Whether it works, is paused, or is out of order, since when and why."""
-        return operators.describe(backend)
+        """Whether it works, is paused, or is out of order; a link to its page for operators."""
+        return linked(operators.describe(backend), address("router-backend", backend.pk))
 
     @admin.display(description="failed calls in a row")
     def failures(self, backend: Gateway) -> int:
