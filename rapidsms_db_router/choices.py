@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_noop as _
 
 
 class Direction(models.TextChoices):
@@ -42,17 +43,27 @@ class Status(models.TextChoices):
 
 
 #: E in words: another try follows, or none does. The stored letter is the same.
-RETRYING, FAILED = "Retrying", "Failed"
+RETRYING, FAILED = _("Retrying"), _("Failed")
+#: The other statuses in words. Whoever shows a word translates it.
+WORDS = {
+    Status.QUEUED: _("Waiting"),
+    Status.RECEIVED: _("Received"),
+    Status.PROCESSING: _("In flight"),
+    Status.SENT: _("Sent"),
+    Status.DELIVERED: _("Delivered"),
+}
+#: P of a message: some of its transmissions are in flight, or wait.
+UNDER_WAY = _("Under way")
 
 
 def in_words(status: str, *, retrying: bool) -> str:
-    """Return a status in words.
+    """Return a status of a transmission in words.
 
     :param retrying: whether another try follows if it is E.
     """
     if status == Status.ERRORED:
         return RETRYING if retrying else FAILED
-    return str(Status(status).label)
+    return WORDS[Status(status)]
 
 
 class Outcome(models.TextChoices):

@@ -18,6 +18,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
 from rapidsms_db_router import bulk_actions, personal
@@ -65,6 +67,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     if django.VERSION >= (5, 0):
         # counts beside the filters would each be one of the whole table
         show_facets = admin.ShowFacets.NEVER
+
+    class Media:
+        css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("rapidsms_db_router/admin.css",)}
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
@@ -127,10 +132,17 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         """Whether the user may pause and resume a backend."""
         return request.user.has_perm("rapidsms_db_router.pause_backend")
 
-    @admin.display(description="error")
-    def short_error(self, row: Message | Transmission) -> str:
-        """The first line of the error."""
-        return Truncator(row.error.partition("\n")[0]).chars(SHORT)
+    @admin.display(description="status")
+    def word(self, row: Message | Transmission) -> str:
+        """The status in a word."""
+        return _(row.state)
+
+    @admin.display(description="status")
+    def state_and_error(self, row: Message | Transmission) -> str:
+        """The status, and the first line of the error."""
+        error = Truncator(row.error.partition("\n")[0]).chars(SHORT)
+        word = self.word(row)
+        return format_html("{} <small>{}</small>", word, error) if error else word
 
     def ask_or_start(
         self, request: HttpRequest, kind: str, rows: QuerySet[Any]
@@ -214,7 +226,7 @@ class ConnectionBackendFilter(admin.RelatedFieldListFilter):
 class BackendFilter(admin.SimpleListFilter):
     """Messages from or to one backend."""
 
-    title = "backend"
+    title = gettext_lazy("backend")
     parameter_name = "backend"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

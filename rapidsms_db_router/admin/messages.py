@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rapidsms.models import Connection
 
+from rapidsms_db_router import personal
 from rapidsms_db_router.admin.base import (
     SHORT,
     BackendFilter,
@@ -24,8 +26,9 @@ from rapidsms_db_router.admin.base import (
     link,
     pretty,
 )
+from rapidsms_db_router.admin.pages import address, linked
 from rapidsms_db_router.admin.states import StateFilter
-from rapidsms_db_router.choices import FAILED, RETRYING, Status
+from rapidsms_db_router.choices import FAILED, RETRYING, WORDS, Status
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.identities import masked
 from rapidsms_db_router.models import BulkAction, FormerConnection, Message, Transmission
@@ -46,24 +49,21 @@ class MessageAdmin(ReadOnlyAdmin):
         "date",
         "direction",
         "number",
-        "backend",
         "short_text",
-        "state",
-        "short_error",
-        "sent",
+        "state_and_error",
     )
     list_display_links = ("id", "short_text")
     personal: ClassVar[dict[str, str]] = {
         "number": "masked_number",
         "short_text": "length",
-        "short_error": "",
+        "state_and_error": "word",
     }
     list_filter = ("direction", StateFilter, BackendFilter, "date")
     search_fields = ("text",)
     search_help_text = "A number, an external id, or part of a text"
     actions = ("resend", "reprocess", "cancel")
     fieldsets = (
-        (None, {"fields": ("direction", "state", "text", "transmission_counts", "error")}),
+        (None, {"fields": ("direction", "word", "text", "transmission_counts", "error")}),
         (
             "Dates",
             {"fields": ("date", "not_before", "expires_at", "updated", "sent", "delivered")},
@@ -85,7 +85,7 @@ class MessageAdmin(ReadOnlyAdmin):
         ),
     )
     readonly_fields = (
-        "state",
+        "word",
         "transmission_counts",
         "original",
         "replies",
@@ -115,27 +115,35 @@ class MessageAdmin(ReadOnlyAdmin):
         found: QuerySet[Message] = super().get_queryset(request)
         found = found.annotate(
             one_number=Subquery(theirs.values(said=IDENTITY)[:1]),
+            one_connection=Subquery(theirs.values("connection")[:1]),
             one_backend=Subquery(theirs.values(said=BACKEND)[:1]),
             another=Subquery(theirs.values("pk")[1:2]),
         )
-        return found
+        # where the operations app is installed, it says which messages are broadcasts
+        is_there = apps.is_installed(personal.OPERATIONS)
+        return found.select_related("broadcast") if is_there else found
+
+    def view_on_site(self, message: Any) -> str | None:
+        """The operators' page of the broadcast; or of the conversation with one person."""
+        if message.another:
+            is_broadcast = getattr(message, "broadcast", None) is not None
+            return address("router-broadcast", message.pk if is_broadcast else None)
+        return address("router-conversation", message.one_connection)
 
     @admin.display(description=gettext_lazy("number"))
     def number(self, message: Any) -> str:
-        """From or to which number it is; of several one."""
-        number = Truncator(message.one_number or "-").chars(NUMBER)
-        return _("%(number)s and others") % {"number": number} if message.another else number
+        """From or to which number it is, and by which backend; of several one."""
+        return self._number(message, Truncator(message.one_number or "-").chars(NUMBER))
 
     @admin.display(description=gettext_lazy("number"))
     def masked_number(self, message: Any) -> str:
-        """The last digits of the number."""
-        number = masked(message.one_number or "")
-        return _("%(number)s and others") % {"number": number} if message.another else number
+        """The last digits of the number, and the backend."""
+        return self._number(message, masked(message.one_number or ""))
 
-    @admin.display(description=gettext_lazy("backend"))
-    def backend(self, message: Any) -> str:
-        """From or to which backend it is; of several one."""
-        return message.one_backend or "-"
+    def _number(self, message: Any, number: str) -> str:
+        said = _("%(number)s and others") % {"number": number} if message.another else number
+        link = linked(said, self.view_on_site(message))
+        return format_html("{} via {}", link, message.one_backend) if message.one_backend else link
 
     @admin.display(description=gettext_lazy("text"))
     def length(self, message: Message) -> str:
@@ -155,10 +163,10 @@ class MessageAdmin(ReadOnlyAdmin):
         counts: list[tuple[str, int, str]] = []
         for status, count, retried in sorted(of_status.annotate(n=Count("pk"), of=retried_rows)):
             if status != Status.ERRORED:
-                counts.append((status, count, Status(status).label))
+                counts.append((status, count, _(WORDS[status])))
                 continue
             both = ((retried, RETRYING), (count - retried, FAILED))
-            counts += [(word, number, word) for number, word in both if number]
+            counts += [(word, number, _(word)) for number, word in both if number]
         page = reverse("admin:rapidsms_db_router_transmission_changelist")
         return (
             format_html_join(
@@ -217,16 +225,14 @@ class TransmissionAdmin(ReadOnlyAdmin):
     list_display = (
         "id",
         "person",
-        "state",
-        "short_error",
+        "state_and_error",
         "attempts",
         "next_try",
-        "sent",
         "message_link",
     )
     personal: ClassVar[dict[str, str]] = {
         "person": "masked_connection",
-        "short_error": "",
+        "state_and_error": "word",
         "message_link": "",
     }
     list_select_related = ("message", "connection__backend", "former")
@@ -242,7 +248,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
     fields = (
         "message_link",
         "person",
-        "state",
+        "word",
         "error",
         "external_id",
         "attempts",
@@ -252,7 +258,7 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "sent",
         "delivered",
     )
-    readonly_fields = ("message_link", "person", "state")
+    readonly_fields = ("message_link", "person", "word")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Transmission]:
         """Join what a page shows of each: alone, it may be read from a replica."""
@@ -272,15 +278,21 @@ class TransmissionAdmin(ReadOnlyAdmin):
         found = with_id if with_id.exists() else Message.objects.filter(text__icontains=term)
         return queryset.filter(message__in=found.values("pk")), False
 
+    def view_on_site(self, transmission: Transmission) -> str | None:
+        """The operators' page of the conversation."""
+        return address("router-conversation", transmission.connection_id)
+
     @admin.display(description=gettext_lazy("connection"))
     def person(self, transmission: Transmission) -> str:
         """Number and backend, also if the connection was deleted."""
-        return f"{transmission.identity} via {transmission.backend_name}"
+        said = f"{transmission.identity} via {transmission.backend_name}"
+        return linked(said, self.view_on_site(transmission))
 
     @admin.display(description=gettext_lazy("connection"))
     def masked_connection(self, transmission: Transmission) -> str:
         """The last digits of the number, and the backend."""
-        return f"{masked(transmission.identity)} ({transmission.backend_name})"
+        said = f"{masked(transmission.identity)} ({transmission.backend_name})"
+        return linked(said, self.view_on_site(transmission))
 
     @admin.display(description="message")
     def message_link(self, transmission: Transmission) -> SafeString:

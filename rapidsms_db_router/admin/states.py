@@ -7,8 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
-from rapidsms_db_router.choices import FAILED, RETRYING, Status
+from rapidsms_db_router.choices import FAILED, RETRYING, UNDER_WAY, WORDS, Status
 from rapidsms_db_router.models import Message, message, transmission
 
 
@@ -20,9 +21,11 @@ class StateFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """List the choices: the letters, and two words for E."""
-        plain = [(str(value), str(label)) for value, label in Status.choices]
-        plain = [choice for choice in plain if choice[0] != Status.ERRORED]
-        return [*plain, (RETRYING, RETRYING), (FAILED, FAILED)]
+        words = dict(WORDS)
+        if model_admin.model is Message:
+            words[Status.PROCESSING] = UNDER_WAY
+        plain = [(str(status), _(word)) for status, word in words.items()]
+        return [*plain, (RETRYING, _(RETRYING)), (FAILED, _(FAILED))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Select by status."""

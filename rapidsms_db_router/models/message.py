@@ -9,7 +9,7 @@ from typing import Any
 from django.db import models
 from rapidsms.models import Connection
 
-from rapidsms_db_router.choices import Direction, Status, in_words
+from rapidsms_db_router.choices import UNDER_WAY, Direction, Status, in_words
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import status
 from rapidsms_db_router.models.indexes import PartialIndex
@@ -119,6 +119,8 @@ class Message(PrimaryModel):
 
         ``Retrying`` for E if all errored transmissions will be tried again, else ``Failed``.
         """
+        if self.status == Status.PROCESSING:
+            return UNDER_WAY
         final = self.given_up or self.error == status.NO_RECIPIENTS
         return in_words(self.status, retrying=self.direction == Direction.OUTGOING and not final)
 

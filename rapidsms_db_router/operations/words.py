@@ -7,19 +7,20 @@ from typing import Any
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from rapidsms_db_router.choices import Direction, Status
+from rapidsms_db_router import choices
+from rapidsms_db_router.choices import WORDS, Direction, Status
 from rapidsms_db_router.models import Transmission
 from rapidsms_db_router.models.transmission import GIVEN_UP, RETRYING
 
 #: By word: how it is shown, and which transmissions it names.
 STATES = {
-    "waiting": (_("Waiting"), Q(status=Status.QUEUED)),
-    "processing": (_("In flight"), Q(status=Status.PROCESSING)),
-    "retrying": (_("Retrying"), RETRYING),
-    "sent": (_("Sent"), Q(status=Status.SENT)),
-    "delivered": (_("Delivered"), Q(status=Status.DELIVERED)),
-    "received": (_("Received"), Q(status=Status.RECEIVED)),
-    "failed": (_("Failed"), GIVEN_UP),
+    "waiting": (_(WORDS[Status.QUEUED]), Q(status=Status.QUEUED)),
+    "processing": (_(WORDS[Status.PROCESSING]), Q(status=Status.PROCESSING)),
+    "retrying": (_(choices.RETRYING), RETRYING),
+    "sent": (_(WORDS[Status.SENT]), Q(status=Status.SENT)),
+    "delivered": (_(WORDS[Status.DELIVERED]), Q(status=Status.DELIVERED)),
+    "received": (_(WORDS[Status.RECEIVED]), Q(status=Status.RECEIVED)),
+    "failed": (_(choices.FAILED), GIVEN_UP),
 }
 #: By word: the class that gives the label its colour.
 LABELS = {

@@ -8,17 +8,22 @@ from urllib.parse import quote
 
 import django
 import pytest
+from django import urls
+from django.contrib.admin import site
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
 from django.utils.timezone import now
 from rapidsms.models import Backend
 from rapidsms.router import receive, send
 
 from rapidsms_db_router.admin.base import BoundedPaginator
+from rapidsms_db_router.choices import in_words
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import BackendState, Message, Transmission
+from rapidsms_db_router.operations.models import Broadcast
 from tests.integration.acting import act
 
 pytestmark = pytest.mark.django_db
@@ -244,7 +249,7 @@ def test_what_is_tried_again_is_told_from_what_has_failed(
         detail = admin.get(f"{page}{row.pk}/change/").content.decode()
         assert state in detail
         assert other not in detail
-        assert f'<td class="field-state">{state}</td>' in admin.get(page).content.decode()
+        assert f'<td class="field-state_and_error">{state} <' in admin.get(page).content.decode()
         worker.make_due()
 
 
@@ -268,7 +273,7 @@ def test_a_recipient_that_waits_for_its_gateway_shows_why(
         send("news", [person])
     worker.work()
     row = Transmission.objects.get()
-    assert (row.status, row.state, row.attempts) == ("Q", "Queued", 0)
+    assert (row.status, row.state, row.attempts) == ("Q", "Waiting", 0)
     assert "MessageSendingError: HTTP 503" in admin.get(TRANSMISSIONS).content.decode()
     assert BackendState.objects.get().open_until is None
     installed_backends["phones"] = {"ENGINE": "tests.service.backends.RecordingBackend"}
@@ -610,6 +615,98 @@ def test_nobody_adds_changes_or_deletes_a_backend_there(admin, people):
     admin.post(f"{BACKENDS}{backend.pk}/change/", {"name": "other"})
     backend.refresh_from_db()
     assert backend.name == "phones"
+
+
+@pytest.mark.parametrize("may", [True, False], ids=["both pages", "RapidSMS's alone"])
+def test_the_index_has_one_entry_for_backends(client, people, may):
+    backend = people(1)[0].backend
+    client.force_login(user_who("delete_backend", "view_backend", *["view_gateway"] * may))
+    theirs = "/admin/rapidsms/backend/"
+    index = client.get("/admin/").content.decode()
+    assert [f'href="{page}"' in index for page in (BACKENDS, theirs)] == [may, not may]
+    if may:
+        assert f'href="{theirs}{backend.pk}/change/"' in client.get(BACKENDS).content.decode()
+    assert (
+        f"{theirs}{backend.pk}/delete/"
+        in client.get(f"{theirs}{backend.pk}/change/").content.decode()
+    )
+
+
+def test_a_backend_is_no_link_to_a_page_that_the_user_may_not_see(client, people):
+    people(1)
+    client.force_login(user_who("view_gateway"))
+    assert "/admin/rapidsms/backend/" not in client.get(BACKENDS).content.decode()
+
+
+# The pages of operators
+
+
+@pytest.fixture
+def shown(admin, people):
+    """By page of the admin the page of operators that it links to."""
+    one, *others = people(25)
+    to_one = send("to one", one).database_message
+    to_several = send("to several", others[:2]).database_message
+    broadcast = send("to many", others).database_message
+    Broadcast.objects.create(message=broadcast, recipients=24)
+    conversation = f"/operations/messages/of/{one.pk}/"
+    backend = f"/operations/backends/{one.backend_id}/"
+    return {
+        MESSAGES: conversation,
+        f"{MESSAGES}?direction__exact=O": f"/operations/broadcasts/{broadcast.pk}/",
+        f"{MESSAGES}{to_one.pk}/change/": conversation,
+        f"{MESSAGES}{to_several.pk}/change/": None,
+        f"{MESSAGES}{broadcast.pk}/change/": f"/operations/broadcasts/{broadcast.pk}/",
+        TRANSMISSIONS: conversation,
+        f"{TRANSMISSIONS}{to_one.transmissions.get().pk}/change/": conversation,
+        BACKENDS: backend,
+        f"/admin/rapidsms/backend/{one.backend_id}/change/": backend,
+    }
+
+
+def test_the_admin_leads_to_the_pages_of_operators(admin, shown):
+    for page, leads_to in shown.items():
+        text = admin.get(page).content.decode()
+        if leads_to is None:
+            assert 'href="/operations/' not in text, page
+        else:
+            assert f'href="{leads_to}"' in text, page
+            assert admin.get(leads_to).status_code == 200
+
+
+@pytest.mark.parametrize("lacking", ["the app", "its URLs"])
+def test_without_the_pages_of_operators_the_admin_has_no_link(
+    admin, shown, settings, monkeypatch, lacking
+):
+    if lacking == "the app":
+        monkeypatch.setattr("rapidsms_db_router.personal.OPERATIONS", "not.installed")
+    else:
+        settings.ROOT_URLCONF = (urls.path("admin/", site.urls),)
+    for page in shown:
+        response = admin.get(page)
+        assert response.status_code == 200
+        assert "/operations/" not in response.content.decode(), page
+
+
+@pytest.mark.parametrize("status", ["Q", "R", "P", "S", "D", "E"])
+def test_the_admin_says_the_words_of_the_pages(admin, person, status):
+    send("news", person)
+    Transmission.objects.update(status=status)
+    listed = admin.get("/operations/messages/").content.decode()
+    (word,) = re.findall(r'<span class="label [a-z-]*">([^<]+)</span>', listed)
+    page = admin.get(TRANSMISSIONS).content.decode()
+    assert f'<td class="field-state_and_error">{word}</td>' in page
+    assert f">{word}</a></li>" in page
+    with translation.override("fr"):
+        assert in_words(status, retrying=False) == word, "kept in archives in one language"
+
+
+def test_a_message_of_which_something_is_under_way_is_not_in_flight(admin, person):
+    message = send("news", person).database_message
+    Message.objects.filter(pk=message.pk).update(status="P")
+    page = admin.get(MESSAGES).content.decode()
+    assert '<td class="field-state_and_error">Under way</td>' in page
+    assert "In flight" not in page
 
 
 # Numbers
