@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import BackendState, Batch, Message, Transmission
 from rapidsms_db_router.operations.models import Broadcast
+from rapidsms_db_router.operations.tallies import filling
 from tests.acceptance.running import wait_for
 from tests.browser.conftest import WIDTHS
 
@@ -147,3 +149,76 @@ def test_what_waits_is_moved_to_a_date(logged_in, live_server, broadcast, width)
     assert Batch.objects.get().ready_at.year == 2040
     told = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert [line for line in told if "favicon" not in line] == []
+
+
+@pytest.fixture
+def without_scripts(chromium: Any) -> Iterator[None]:
+    """A browser that runs no JavaScript of pages."""
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    yield
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.fixture(params=WIDTHS.values(), ids=WIDTHS)
+def opened(request: Any, logged_in: Any, live_server: Any, without_scripts: None) -> Any:
+    """A function that opens a page without JavaScript, and sees that it fits and says something."""
+    may = "pause_backend cancel_message pause_message resend_message see_personal broadcast"
+    browser = logged_in(*may.split())
+    browser.set_window_size(request.param, 900)
+
+    def opened(name: str, *words: str, **arguments: Any) -> Any:
+        browser.get(live_server.url + reverse(name, kwargs=arguments))
+        for each in words:
+            see(browser, each)
+        assert find(browser, By.CSS_SELECTOR, ".router-log-out button").is_displayed()
+        told = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})
+        assert told["cssContentSize"]["width"] <= request.param, name
+        return browser
+
+    return opened
+
+
+def test_each_page_is_read_without_javascript(opened, broadcast):
+    Batch.objects.update(ready_at=now() - HOUR)
+    filling.fill()
+    backend = Batch.objects.get().backend
+    person = broadcast.transmissions.first().connection
+    opened("router-operations", "phones", "working")
+    opened("router-messages", "Clinic opens at 8.", person.identity)
+    opened("router-conversation", "Clinic opens at 8.", person.identity, pk=person.pk)
+    opened("router-broadcasts", "Clinic opens at 8.", "40")
+    opened("router-broadcast", "Clinic opens at 8.", "HTTP 403", pk=broadcast.pk)
+    opened("router-backend", "phones", "working", pk=backend.pk)
+    opened("router-resume", "phones", pk=backend.pk)
+    opened("router-waiting", "phones", "ready to be sent")
+    opened("router-waiting-group", "Clinic opens at 8.", backend=backend.pk, why="held")
+    opened("router-failures", "HTTP 403")
+    opened("router-actions")
+    browser = opened("router-write", "Text")
+    find(browser, By.NAME, "text").send_keys("Clinic")
+    assert browser.find_element(By.ID, "segments").text == "", "the browser runs scripts"
+
+
+def test_the_forms_work_without_javascript(opened, broadcast):
+    backend = Batch.objects.get().backend
+    browser = opened("router-messages")
+    find(browser, By.NAME, "search").send_keys("0700000003")
+    find(browser, By.CSS_SELECTOR, "form.well button").click()
+    wait_for("the person", lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 1, 10)
+    see(browser, "+254700000003")
+    browser = opened("router-broadcast", pk=broadcast.pk)
+    press(browser, "pause")
+    see(browser, "Paused since")
+    press(browser, "go_on")
+    see(browser, "Pause, and cancel")
+    assert not Message.objects.get(pk=broadcast.pk).paused_at
+    browser = opened("router-backend", pk=backend.pk)
+    find(browser, By.NAME, "reason").send_keys("the gateway moves")
+    press(browser, "pause")
+    see(browser, "(the gateway moves)")
+    assert BackendState.objects.get().paused
+    find(browser, By.LINK_TEXT, "Resume …").click()
+    see(browser, "16 SMS wait and will be sent")
+    find(browser, By.CSS_SELECTOR, "form .btn-primary").click()
+    see(browser, "It is called again.")
+    assert not BackendState.objects.get().paused
