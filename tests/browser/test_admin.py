@@ -22,10 +22,9 @@ ERROR = "HTTPError: HTTPSConnectionPool(host='gateway.example.org', port=443): H
 @pytest.fixture
 def full_rows(transactional_db: None, people: Any) -> None:
     """Messages and transmissions with something long in every column."""
-    Connection.objects.filter(pk=people(1, "the-national-operator-gateway")[0].pk).update(
-        identity="+2547" + "0" * 60
-    )
-    for connection in people(30, "the-national-operator-gateway"):
+    connections = people(30, "the-national-operator-gateway")
+    Connection.objects.filter(pk=connections[0].pk).update(identity="+2547" + "0" * 60)
+    for connection in connections:
         columns = {"status": Status.ERRORED, "error": ERROR * 2, "sent": now()}
         message = Message.objects.create(
             direction=Direction.OUTGOING, text=(TEXT * 3)[:160], **columns
