@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import celery
 import pytest
 
+from rapidsms_db_router.management.commands.celery import with_pool
 from tests.acceptance.running import wait_for
 
 CALL = """
@@ -175,3 +176,27 @@ def test_celerys_own_command_takes_the_same_app(project):
     ended = project.python("-m", "celery", "-A", "rapidsms_db_router.worker.app", "report")
     assert ended.returncode == 0, ended.stderr
     assert "broker_connection_retry_on_startup: True" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "handed_on"),
+    [
+        ("worker -c 4", "worker --pool=gevent -c 4"),
+        ("-b redis:// -q worker", "-b redis:// -q worker --pool=gevent"),
+        ("-A worker worker", "-A worker worker --pool=gevent"),
+        ("multi start worker", "multi start --pool=gevent worker"),
+        ("multi restart w1 w2 -c 4", "multi restart --pool=gevent w1 w2 -c 4"),
+        ("multi show w1", "multi show --pool=gevent w1"),
+        ("worker -P threads", "worker -P threads"),
+        ("multi stopwait w1", "multi stopwait w1"),
+        ("purge -f -Q worker", "purge -f -Q worker"),
+        ("call start", "call start"),
+        ("inspect ping -d worker", "inspect ping -d worker"),
+        ("--version", "--version"),
+    ],
+)
+def test_a_green_pool_of_the_settings_is_named_to_every_command_that_starts_workers(
+    monkeypatch, words, handed_on
+):
+    monkeypatch.setenv("CELERY_WORKER_POOL", "gevent")
+    assert " ".join(with_pool(words.split())) == handed_on

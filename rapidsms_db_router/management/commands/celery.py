@@ -24,6 +24,11 @@ CELERY = sys.executable, "-m", "celery"
 APP = "-A", "rapidsms_db_router.worker.app"
 #: Pools of green threads, for which Celery patches Python's own modules.
 GREEN = ("gevent", "eventlet")
+#: Commands that start several workers, or show how they would be started.
+MULTI = {("multi", "start"), ("multi", "restart"), ("multi", "show")}
+#: Celery's options before its command whose value is the next word.
+WITH_VALUE = {"-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config"}
+WITH_VALUE |= {"--workdir"}
 
 
 class Command(BaseCommand):
@@ -55,7 +60,7 @@ class Command(BaseCommand):
         words = options["arguments"]
         if words[:1] == ["--"]:
             del words[0]
-        if "worker" in words and not {"--help", "-h"} & set(words):
+        if words[command_at(words) :][:1] == ["worker"] and not {"--help", "-h"} & set(words):
             self.warn_without_broker()
         # gevent and eventlet patch what Django imports: only a new process can be early enough
         app = () if any(word.startswith(("-A", "--app")) for word in words) else APP
@@ -92,11 +97,26 @@ def with_pool(words: list[str]) -> list[str]:
             return [*words[:number], "-P", word[2:], *words[number + 1 :]]
         if word.startswith(("-P", "--pool")):
             return words
-    place = next((words.index(word) + 1 for word in ("start", "worker") if word in words), None)
-    pool = os.environ.get("CELERY_WORKER_POOL") or celery_app.ensure().conf.worker_pool
-    if place is None or pool not in GREEN:
+    place = command_at(words)
+    command = tuple(words[place : place + 2])
+    if command[:1] == ("worker",):
+        place += 1
+    elif command in MULTI:
+        place += 2
+    else:
         return words
-    return [*words[:place], f"--pool={pool}", *words[place:]]
+    pool = os.environ.get("CELERY_WORKER_POOL") or celery_app.ensure().conf.worker_pool
+    return [*words[:place], f"--pool={pool}", *words[place:]] if pool in GREEN else words
+
+
+def command_at(words: list[str]) -> int:
+    """Return where among some words Celery's command stands; their number if it is missing."""
+    value = False
+    for number, word in enumerate(words):
+        if not value and not word.startswith("-"):
+            return number
+        value = word in WITH_VALUE
+    return len(words)
 
 
 def import_path() -> str:
