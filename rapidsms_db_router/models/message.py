@@ -23,9 +23,9 @@ RETRYING &= ~models.Q(error=status.NO_RECIPIENTS)
 class MessageQuerySet(models.QuerySet["Message"]):
     """Messages, selected by what recovery has to do about them."""
 
-    def overdue(self) -> MessageQuerySet:
-        """Select what recovery has to look at, the longest overdue first."""
-        return self.filter(recover_at__lte=now()).order_by("recover_at")
+    def overdue(self, direction: str) -> MessageQuerySet:
+        """Select what recovery has to look at in one direction, the longest overdue first."""
+        return self.filter(recover_at__lte=now(), direction=direction).order_by("recover_at")
 
     def republished(self) -> MessageQuerySet:
         """Select inbound messages that recovery has published, and no worker has claimed yet."""

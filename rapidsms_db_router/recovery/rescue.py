@@ -85,18 +85,18 @@ def recover(*, dry_run: bool = False) -> Found:
         lost = Batch.objects.lost().select_related("backend")[:most]
         for batch in lost:
             _rescue_batch(batch, found, dry_run)
-        messages = Message.objects.overdue()[:most]
-        for message in messages:
-            if message.direction == Direction.OUTGOING:
-                _look_at_outbound(message, found, dry_run)
+        # apart: of many inbound messages each waits its turn, and no outbound one waits behind them
+        outbound = Message.objects.overdue(Direction.OUTGOING)[:most]
+        for message in outbound:
+            _look_at_outbound(message, found, dry_run)
         rung = ring(dry_run=dry_run)
         found.batches += rung
-        inbound = [each for each in messages if each.direction == Direction.INCOMING]
+        inbound = list(Message.objects.overdue(Direction.INCOMING)[:most])
         for message in inbound if dry_run else inbound[: _room(inbound)]:
             _rescue_inbound(message, found, dry_run)
         for action in BulkAction.objects.stalled()[:most]:
             _rescue_action(action, found, dry_run)
-        found.more = MOST in (len(lost), len(messages))
+        found.more = MOST in (len(lost), len(outbound), len(inbound))
     except BrokerDown:
         logger.warning("recovery_stopped error=%s", BrokerDown.__name__)
     if not dry_run:
@@ -188,9 +188,10 @@ def _publish(backend: Backend, waiting: QuerySet[Batch]) -> bool:
 def _look_at_outbound(message: Message, found: Found, dry_run: bool) -> None:
     """Look after an outbound message; its batches have dates of their own."""
     overdue = Message.objects.filter(pk=message.pk, recover_at=message.recover_at)
-    if has_expired(message) and not dry_run:
-        discarding.discard(message, discarding.EXPIRED)
-        overdue.update(recover_at=lease())  # unless that has ended it
+    if has_expired(message):
+        if not dry_run:
+            discarding.discard(message, discarding.EXPIRED)
+            overdue.update(recover_at=lease())  # unless that has ended it
         return
     if message.batches.exists():
         if not dry_run:

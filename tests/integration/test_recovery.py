@@ -513,6 +513,23 @@ def test_a_dry_run_counts_all_and_a_look_does_no_more_than_its_share(worker, per
     assert recover().counts() == found(inbound=MOST, batches=MOST)
 
 
+def test_no_outbound_message_waits_behind_many_inbound_ones(worker, person):
+    Message.objects.bulk_create(
+        Message(direction="I", text="ping", recover_at=now() - timedelta(hours=1))
+        for _ in range(2 * MOST)
+    )
+    expired = stored_outbound(worker, [person])
+    past = now() - timedelta(seconds=5)
+    Message.objects.filter(pk=expired.pk).update(expires_at=past, recover_at=past)
+    message = stored_outbound(worker, [person])
+    message.batches.all().delete()
+    Message.objects.filter(pk=message.pk).update(recover_at=past)
+    assert recover(dry_run=True).counts() == found(inbound=2 * MOST, statuses=1)
+    assert recover().counts() == found(inbound=MOST, statuses=1)
+    assert statuses(expired) == "EE"
+    assert message.batches.count() == 1
+
+
 @pytest.mark.parametrize("after_crash", ["resend", "error"])
 def test_what_recovery_gives_up_is_told(worker, person, installed_backends, after_crash):
     installed_backends["phones"] |= {
