@@ -131,7 +131,7 @@ def test_an_answer_ends_delivered_and_the_admin_shows_it(project: Project, kanne
             page = f"{project.address}/admin/rapidsms_db_router/{model}/"
             listed = browser.get(page, params={"status__exact": "D"}).text
             assert "pong 1" in listed
-            assert '<td class="field-state">Delivered</td>' in listed
+            assert '<td class="field-state_and_error">Delivered</td>' in listed
 
 
 def test_a_repetition_is_told_from_a_new_message(project: Project, kannel: Kannel) -> None:

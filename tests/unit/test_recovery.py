@@ -53,7 +53,7 @@ def test_looking_costs_the_same_whatever_the_tables_hold(request):
     now()  # asks the database now and then, here once for both
     before = looked_queries()
     request.getfixturevalue("full_tables")
-    assert len(looked_queries()) == len(before) == 5
+    assert len(looked_queries()) == len(before) == 6
 
 
 def test_looking_reads_what_is_due_and_no_more(full_tables):
