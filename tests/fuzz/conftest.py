@@ -15,5 +15,5 @@ COMMON = settings(
 )
 
 settings.register_profile("short", COMMON, max_examples=40, derandomize=True)
-settings.register_profile("long", COMMON, max_examples=20_000)
+settings.register_profile("long", COMMON, max_examples=5_000)
 settings.load_profile("short")
