@@ -23,8 +23,9 @@ screenshots: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m tests
 
-# Workers that are stopped or in the background, brokers that fail over, a gateway that is out of order for a minute; the
-# README's quickstart and the tutorial word for word, which install the package from nothing.
+# Workers that are stopped or in the background, brokers that fail over, a gateway that is out of
+# order for a minute; the README's quickstart and the tutorial word for word, which install the
+# package from nothing.
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m long tests/docs tests/acceptance \
 	    tests/integration
@@ -71,7 +72,7 @@ linkcheck: $(INSTALLED)
 dist: $(INSTALLED)
 	$(BIN)/python -m build --outdir dist .
 
-check: lint types migrations docs test
+check: lint types migrations docs test test-long
 
 $(INSTALLED): pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)

@@ -21,12 +21,11 @@ ON_EACH_DATABASE = (
     "tests/concurrency",
     "tests/faults",
 )
-#: They start workers and web servers of their own; the workers on every database in turn. Those of
-#: the docs install the package from nothing.
+#: They start workers and web servers of their own; the workers on every database in turn.
 ONCE = ("tests/docs", "tests/acceptance", "tests/browser")
 #: Most tests wait for a clock, a process or a server: two of them find room on a processor.
 TOGETHER = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
-#: What ``make test-long`` runs.
+#: ``make test-long`` runs the others.
 SHORT = ("-m", "not long")
 
 

@@ -1,4 +1,4 @@
-"""Prunes a million old transmissions, alone and while a worker sends."""
+"""Prunes a million old transmissions while a worker sends."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _is_sent(message: Message) -> bool:
 
 
 def main(transmissions: str) -> None:
-    """Drain alone, prune and drain, prune alone to the end."""
+    """Drain alone, then prune, and drain until that has ended."""
     table, transactions = Table(), Transactions()
     erasing.transaction = transactions  # type: ignore[assignment]
     days = PERIOD.days * (1 - COUNT / int(transmissions))

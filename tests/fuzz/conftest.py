@@ -14,6 +14,6 @@ COMMON = settings(
     database=None,
 )
 
-settings.register_profile("short", COMMON, max_examples=40, derandomize=True)
+settings.register_profile("short", COMMON, max_examples=50, derandomize=True)
 settings.register_profile("long", COMMON, max_examples=5_000)
 settings.load_profile("short")

@@ -50,7 +50,7 @@ def counts() -> tuple[int, int, int]:
 
 def refused(call: Callable[[], Any]) -> Any:
     """Return what a call returns; ``None`` if it raises a clear error, and has stored nothing."""
-    # what the example before has left: of 20,000 it would take gigabytes
+    # what the example before has left: of thousands it would take gigabytes
     calls.clear()
     received.clear()
     before = counts()

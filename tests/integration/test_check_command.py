@@ -47,7 +47,12 @@ def test_every_wrong_setting_is_told_at_once(project):
 
 @pytest.mark.parametrize(
     ("router", "place"),
-    [("rapidsms.router.db", "0"), ("rapidsms_db_router", "len(INSTALLED_APPS)")],
+    [
+        ("rapidsms.router.db", "0"),
+        ("rapidsms_db_router", "len(INSTALLED_APPS)"),
+        pytest.param("rapidsms.router.db", "len(INSTALLED_APPS)", marks=pytest.mark.long),
+        pytest.param("rapidsms_db_router", "0", marks=pytest.mark.long),
+    ],
 )
 def test_the_old_router_may_be_installed_as_well(project, router, place):
     project.add_settings(f"{BACKENDS}\nINSTALLED_APPS.insert({place}, 'rapidsms.router.db')")

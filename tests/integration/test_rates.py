@@ -157,7 +157,14 @@ SECONDS = 30
 
 
 @pytest.mark.parametrize(
-    ("senders", "rate", "size"), [(1, 10, 4), (1, 13, 1), (1, 40, 4), (2, 20, 4), (2, 40, 1)]
+    ("senders", "rate", "size"),
+    [
+        *[(1, 10, 4), (1, 13, 1), (1, 40, 4), (2, 20, 4), (2, 40, 1)],
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in [(1, 10, 1), (1, 13, 4), (1, 40, 1), (2, 20, 1), (2, 40, 4)]
+        ),
+    ],
 )
 def test_senders_keep_a_rate_together(worker, monkeypatch, options, people, senders, rate, size):
     """In no second more than 1.1 times the rate, and within 3 % of it over half a minute."""

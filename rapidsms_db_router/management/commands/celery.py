@@ -27,8 +27,10 @@ GREEN = ("gevent", "eventlet")
 #: Commands that start several workers, or show how they would be started.
 MULTI = {("multi", "start"), ("multi", "restart"), ("multi", "show")}
 #: Celery's options before its command whose value is the next word.
-WITH_VALUE = {"-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config"}
-WITH_VALUE |= {"--workdir"}
+WITH_VALUE = {
+    *("-A", "--app", "-b", "--broker"),
+    *("--result-backend", "--loader", "--config", "--workdir"),
+}
 
 
 class Command(BaseCommand):

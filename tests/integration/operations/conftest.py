@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,10 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, Transmission
 from rapidsms_db_router.operations.tallies import filling
+
+DAY = datetime.timedelta(days=1)
+#: After how many days something goes, in the tests of retention.
+DAYS = {"text": 30, "delivered": 90, "failed": 365}
 
 
 @pytest.fixture
@@ -59,6 +64,34 @@ def stored(db: None) -> Callable[..., Transmission]:
         )
 
     return stored
+
+
+@pytest.fixture
+def retention(settings: Any, tmp_path: Path) -> None:
+    """Settings of retention, with a storage for archives."""
+    settings.DB_ROUTER_RETENTION = DAYS
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "router_archive": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(tmp_path)},
+        },
+    }
+
+
+@pytest.fixture
+def old(stored: Callable[..., Transmission]) -> Callable[..., Transmission]:
+    """A function that stores a transmission whose message ended some days ago."""
+
+    def old(
+        person: Any, days: int, status: str = Status.SENT, *args: Any, **columns: Any
+    ) -> Transmission:
+        row = stored(person, days * DAY, status, *args, **columns)
+        Transmission.objects.filter(pk=row.pk).update(updated=row.date)
+        Message.objects.filter(pk=row.message_id).update(updated=row.date)
+        return row
+
+    return old
 
 
 @pytest.fixture

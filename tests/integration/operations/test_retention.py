@@ -29,43 +29,13 @@ from rapidsms_db_router.models import (
 from rapidsms_db_router.operations.models import Broadcast, Hour, Sweep, Tally
 from rapidsms_db_router.operations.retention import archives, erasing, sweeping
 from rapidsms_db_router.operations.retention.rules import Rules
-from rapidsms_db_router.operations.tallies import filling, hours
+from rapidsms_db_router.operations.tallies import hours
+from tests.integration.operations.conftest import DAYS
+from tests.integration.operations.tallying import fill_all
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("retention")]
 
 DAY = datetime.timedelta(days=1)
-DAYS = {"text": 30, "delivered": 90, "failed": 365}
-
-
-@pytest.fixture(autouse=True)
-def _retention(settings, tmp_path):
-    settings.DB_ROUTER_RETENTION = DAYS
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "router_archive": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": str(tmp_path)},
-        },
-    }
-
-
-@pytest.fixture
-def old(stored):
-    """A function that stores a transmission whose message ended some days ago."""
-
-    def old(person, days, status=Status.SENT, *args, **columns):
-        row = stored(person, days * DAY, status, *args, **columns)
-        Transmission.objects.filter(pk=row.pk).update(updated=row.date)
-        Message.objects.filter(pk=row.message_id).update(updated=row.date)
-        return row
-
-    return old
-
-
-def tallied():
-    count = -1
-    while count != (count := Hour.objects.exclude(tallied_at=None).count()):
-        filling.fill()
 
 
 def pruned(**options):
@@ -89,7 +59,7 @@ def test_texts_go_first_then_what_ended_well_then_what_failed(person, old, by):
     gone = [old(person, 400, Status.ERRORED), old(person, 100), old(person, 95, Status.DELIVERED)]
     gone.append(old(person, 100, Status.RECEIVED, Direction.INCOMING))
     kept = [old(person, 364, Status.ERRORED), old(person, 89), old(person, 29), old(person, 0)]
-    tallied()
+    fill_all()
     before = sorted(Tally.objects.values_list("outcome", "transmissions", "hour__start"))
     if by == "command":
         said = pruned()
@@ -101,7 +71,7 @@ def test_texts_go_first_then_what_ended_well_then_what_failed(person, old, by):
     blanked = Message.objects.exclude(blanked_at=None)
     assert {message.text for message in blanked} == {""}
     assert {message.pk for message in blanked} == {row.message_id for row in kept[:2]}
-    tallied()
+    fill_all()
     assert sorted(Tally.objects.values_list("outcome", "transmissions", "hour__start")) == before
     assert gone
 
@@ -120,7 +90,7 @@ def test_what_is_still_to_come_stays(person, old, worker):
     Message.objects.filter(pk=overdue.message_id).update(recover_at=now() + DAY)
     late = old(person, 500)
     Transmission.objects.filter(pk=late.pk).update(updated=now() - DAY)
-    tallied()
+    fill_all()
     Hour.objects.update(is_final=True)
     pruned()
     assert left() == {row.pk for row in (*waiting, with_batch, overdue, late)}
@@ -132,7 +102,7 @@ def test_a_message_goes_only_with_all_its_transmissions(people, person, old):
     row = old(person, 100)
     other = people(2)[1]
     sent = Transmission.objects.create(message=row.message, connection=other, status=Status.SENT)
-    tallied()
+    fill_all()
     Hour.objects.update(is_final=True)
     pruned()
     assert left() == {row.pk, sent.pk}
@@ -142,7 +112,7 @@ def test_an_hour_is_tallied_before_its_rows_go(person, old):
     old(person, 100)
     assert "1 messages stay until their hour is tallied" in pruned()
     assert len(left()) == 1
-    tallied()
+    fill_all()
     Hour.objects.update(is_final=False)
     pruned()
     assert len(left()) == 1
@@ -153,10 +123,10 @@ def test_an_hour_is_tallied_before_its_rows_go(person, old):
 
 def test_an_import_leaves_the_tallies_of_what_is_gone(person, old):
     row = old(person, 100)
-    tallied()
+    fill_all()
     pruned()
     hours.at_import(last_id=row.pk + 10)
-    tallied()
+    fill_all()
     assert sum(Tally.objects.values_list("transmissions", flat=True)) == 1
 
 
@@ -165,7 +135,7 @@ def test_a_reply_outlives_what_it_answers(person, old):
     reply = old(person, 80, original=asked.message)
     Part.objects.create(transmission=asked, external_id="1")
     Broadcast.objects.create(message=asked.message, recipients=1)
-    tallied()
+    fill_all()
     pruned()
     [message] = Message.objects.all()
     assert (message.pk, message.in_response_to) == (reply.message_id, None)
@@ -198,7 +168,7 @@ def test_a_dry_run_counts_what_is_done(person, old):
     for days in (400, 380, 200, 100, 95, 50, 40, 10):
         old(person, days)
         old(person, days, Status.ERRORED)
-    tallied()
+    fill_all()
     before = left()
     expected = re.findall(r"(\d+) (?=messages|transmissions)", pruned(dry_run=True))
     assert left() == before and not Message.objects.exclude(blanked_at=None).exists()
@@ -212,7 +182,7 @@ def test_a_large_message_goes_in_chunks(people, person, old, monkeypatch):
     for other in people(26)[1:]:
         Transmission.objects.create(message=row.message, connection=other, status=Status.SENT)
     Transmission.objects.update(updated=row.date, date=row.date)
-    tallied()
+    fill_all()
     Hour.objects.update(is_final=True)
     monkeypatch.setattr(erasing, "CHUNK", 10)
     assert "1 messages with 26 transmissions deleted" in pruned()
@@ -222,7 +192,7 @@ def test_a_large_message_goes_in_chunks(people, person, old, monkeypatch):
 def test_a_turn_goes_on_where_the_last_has_stopped(person, old, monkeypatch):
     for _ in range(30):
         old(person, 100)
-    tallied()
+    fill_all()
     monkeypatch.setattr(sweeping, "FEWEST", 10)
     assert sweeping.take_turn(DAYS, seconds=0).messages == 0
     for _ in range(10):
@@ -238,7 +208,7 @@ def test_a_turn_goes_on_where_the_last_has_stopped(person, old, monkeypatch):
 def test_without_the_setting_nothing_goes(person, old, settings):
     settings.DB_ROUTER_RETENTION = None
     old(person, 5000)
-    tallied()
+    fill_all()
     with CaptureQueriesContext(connection) as captured:
         sweeping.at_recovery()
     assert not captured.captured_queries and len(left()) == 1
@@ -269,7 +239,7 @@ def test_archives_have_what_was_deleted(person, old, tmp_path):
     alone = Message.objects.create(direction="O", text="nobody", status="E", error="no recipients")
     date = now() - 400 * DAY
     Message.objects.filter(pk=alone.pk).update(date=date, updated=date)
-    tallied()
+    fill_all()
     pruned(archive="sms")
     assert not left()
     [name] = archives.names()
@@ -287,7 +257,7 @@ def test_archives_have_what_was_deleted(person, old, tmp_path):
 
 def test_a_changed_archive_is_named(person, old):
     old(person, 100)
-    tallied()
+    fill_all()
     pruned(archive="sms")
     [name] = archives.names()
     with storages["router_archive"].open(name, "ab") as file:
@@ -300,7 +270,7 @@ def test_a_changed_archive_is_named(person, old):
 
 def test_nothing_is_deleted_that_is_not_archived(person, old, monkeypatch):
     old(person, 100)
-    tallied()
+    fill_all()
     found = iter("ab")
     monkeypatch.setattr(archives, "_digest", lambda file: next(found))
     with pytest.raises(archives.ArchiveError):
@@ -310,7 +280,7 @@ def test_nothing_is_deleted_that_is_not_archived(person, old, monkeypatch):
 
 def test_what_is_sent_again_meanwhile_stays(person, old, monkeypatch):
     row = old(person, 400, Status.ERRORED)
-    tallied()
+    fill_all()
     write = archives.Archive.write
 
     def resent(self, ids):
@@ -340,7 +310,7 @@ def test_no_statement_reads_a_whole_table(person, old, people):
     Transmission.objects.filter(message__lte=messages[10_000].pk).update(updated=date)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    tallied()
+    fill_all()
     Hour.objects.update(is_final=True)
     with CaptureQueriesContext(connection) as captured:
         sweeping.take_turn(DAYS, seconds=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from contextlib import suppress
 from io import StringIO
 
@@ -14,59 +13,30 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.models import Batch, Message, Part, Transmission
 from rapidsms_db_router.operations.models import Hour, Tally
 from rapidsms_db_router.operations.retention import archives, erasing
-from rapidsms_db_router.operations.tallies import filling
 from tests.faults.conftest import CRASH_POINTS
 from tests.faults.crashing import Fault, at_each_point
+from tests.integration.operations.tallying import fill_all, totals
 
-DAY = datetime.timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _retention(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(erasing, "CHUNK", 3)
-    settings.DB_ROUTER_RETENTION = {"text": 30, "delivered": 90, "failed": 365}
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "router_archive": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": str(tmp_path)},
-        },
-    }
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("retention")]
 
 
 def prune():
     call_command("prune_messages", archive="old", stdout=StringIO(), stderr=StringIO())
 
 
-def tallies():
-    """Return how many transmissions are tallied, by outcome."""
-    while filling.fill():
-        pass
-    counts: dict[str, int] = {}
-    for outcome, number in Tally.objects.values_list("outcome", "transmissions"):
-        counts[outcome] = counts.get(outcome, 0) + number
-    return counts
-
-
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", Fault, ids=[fault.name.lower() for fault in Fault])
-def test_a_pruning_can_end_anywhere(people, stored, fault, record_property):
+def test_a_pruning_can_end_anywhere(people, old, fault, monkeypatch, record_property):
+    monkeypatch.setattr(erasing, "CHUNK", 3)
     person, *others = people(8)
     gone, kept, blanked = set(), set(), set()
-
-    def store(days, status, *args, **columns):
-        row = stored(person, days * DAY, status, *args, text="secret", **columns)
-        Transmission.objects.filter(pk=row.pk).update(updated=row.date)
-        Message.objects.filter(pk=row.message_id).update(updated=row.date)
-        return row
 
     def prepare():
         for model in (Part, Batch, Transmission, Message, Tally, Hour):
             model.objects.all().delete()
         for name in archives.names():
             archives.remove(name)
-        text = store(100, Status.RECEIVED, Direction.INCOMING)
-        large = store(100, Status.SENT, original=text.message)
+        text = old(person, 100, Status.RECEIVED, Direction.INCOMING)
+        large = old(person, 100, Status.SENT, original=text.message)
         rows = [
             Transmission(
                 message=large.message, connection=each, status=Status.SENT, date=large.date
@@ -75,17 +45,18 @@ def test_a_pruning_can_end_anywhere(people, stored, fault, record_property):
         ]
         Transmission.objects.bulk_create(rows)
         Transmission.objects.filter(message=large.message).update(updated=large.date)
-        failed = store(400, Status.ERRORED, error="no such number: +254700000000")
+        failed = old(person, 400, Status.ERRORED, error="no such number: +254700000000")
         mine = Transmission.objects.filter(message__in=[text.message_id, large.message_id])
         gone.clear(), kept.clear(), blanked.clear()
         gone.update([*mine.values_list("pk", flat=True), failed.pk])
         young = [
-            store(60, Status.SENT),
-            store(364, Status.ERRORED, error="no such number: +254700000000"),
+            old(person, 60, Status.SENT),
+            old(person, 364, Status.ERRORED, error="no such number: +254700000000"),
         ]
         blanked.update(row.message_id for row in young)
-        kept.update(row.pk for row in (*young, store(1, Status.SENT)))
-        before.update(tallies())
+        kept.update(row.pk for row in (*young, old(person, 1, Status.SENT)))
+        fill_all()
+        before.update(totals())
 
     def run_command():
         with suppress(Error):  # the operator runs it again
@@ -104,6 +75,7 @@ def test_a_pruning_can_end_anywhere(people, stored, fault, record_property):
         lines = [line for name in archives.names() for line in archives.read(name)]
         # of a message whose transmissions had gone before, a line of its own is left
         assert {line.get("transmission") for line in lines} - {None} == gone, run
-        assert tallies() == before, run
+        fill_all()
+        assert totals() == before, run
     record_property(CRASH_POINTS, count)
     assert count > 5

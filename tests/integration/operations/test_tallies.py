@@ -13,9 +13,10 @@ from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Message, RecoverySchedule, Transmission
 from rapidsms_db_router.operations import figures, histograms
-from rapidsms_db_router.operations.models import Hour, Outcome, Span, Tally
+from rapidsms_db_router.operations.models import Hour, Outcome, Span
 from rapidsms_db_router.operations.tallies import filling, hours
 from tests.acceptance.running import wait_for
+from tests.integration.operations.tallying import fill_all, totals
 
 pytestmark = pytest.mark.django_db
 
@@ -25,20 +26,6 @@ SECOND, HOUR = datetime.timedelta(seconds=1), datetime.timedelta(hours=1)
 def bucket(seconds: float) -> int:
     """Return the place of the bucket that a duration belongs to."""
     return bisect_left(histograms.BOUNDS, seconds)
-
-
-def fill_all() -> None:
-    """Give the tallies as many turns as they need."""
-    count = -1
-    while count != (count := Hour.objects.exclude(tallied_at=None).count()):
-        filling.fill()
-
-
-def totals() -> dict[str, int]:
-    found: dict[str, int] = {}
-    for tally in Tally.objects.all():
-        found[tally.outcome] = found.get(tally.outcome, 0) + tally.transmissions
-    return found
 
 
 def test_each_outcome_is_counted(person, stored):
