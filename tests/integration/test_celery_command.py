@@ -162,6 +162,7 @@ def test_gevent_patches_where_no_option_names_it(project, monkeypatch, way):
     assert ended.stderr.splitlines()[-1] == "socket is patched: True"
 
 
+@pytest.mark.long
 def test_an_app_that_is_named_is_the_one(project):
     project.write("other.py", OWN_APP.replace("clinic", "other"))
     for words in (["-A", "other", "report"], ["--app=other", "report"]):

@@ -18,7 +18,7 @@ from rapidsms_db_router.operations.models import Broadcast, Hour
 from rapidsms_db_router.operations.reasons import reason_of
 from rapidsms_db_router.operations.retention.rules import IDLE, Rules, judge
 
-#: Rows of one transaction: 99 of 100 took at most 45 ms with a worker beside (docs/performance.rst).
+#: Rows of one transaction: 99 of 100 took 45 ms at most, beside a worker (docs/performance.rst).
 CHUNK = 250
 #: The models whose rows are deleted here with those they belong to.
 OURS = (Batch, Broadcast, Message, Part, Transmission)
