@@ -24,8 +24,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m tests
 
 # Workers that are stopped or in the background, brokers that fail over, a gateway that is out of
-# order for a minute; the README's quickstart and the tutorial word for word, which install the
-# package from nothing.
+# order for a minute; the README's quickstart, the tutorial and the how-to of Kannel word for word,
+# which install the package from nothing.
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m long tests/docs tests/acceptance \
 	    tests/integration

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,17 +16,28 @@ from tests.docs.pages import ROOT
 from tests.docs.terminal import Terminal
 
 
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built once: two builds in one checkout disturb each other."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("*.tar.gz")):
+            command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(folder), str(ROOT)]
+            subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (archive,) = folder.glob("*.tar.gz")
+    return archive
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, archive: Path) -> Path:
     """A home folder with the checkout in it, as far as the source distribution has it."""
     home = tmp_path / "home"
     home.mkdir()
-    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(home), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    (archive,) = home.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         files.extractall(home, filter="data")
-    archive.unlink()
     (unpacked,) = home.iterdir()
     unpacked.rename(home / "rapidsms-db-router")
     return home

@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 #: A comment before a block that no test can run; it says why.
 NOT_RUN = ".. not run: "
+#: What stands before a block: its directive, or a line that ends with two colons.
+CODE = re.compile(r"( *)(?:\.\. code-block:: (\S+)|(?! *\.\. ).*::)")
 UNDERLINES = tuple(char * 3 for char in "=-~")
 
 
@@ -19,7 +21,7 @@ class Block:
 
     :param where: page and line, for people.
     :param section: the heading that it stands under.
-    :param language: as ``code-block`` names it.
+    :param language: as ``code-block`` names it; of a block after ``::`` as its text looks.
     :param caption: the file that the block is, or what of it is added.
     :param text: the block without its indentation.
     :param not_run: why no test runs it; empty if one does.
@@ -63,14 +65,15 @@ def blocks(page: Path) -> Iterator[Block]:
             section = lines[number - 1]
         if line.strip().startswith(NOT_RUN):
             not_run = line.strip().removeprefix(NOT_RUN)
-        elif match := re.fullmatch(r"( *)\.\. code-block:: (\S+)", line):
+        elif match := CODE.fullmatch(line):
             start, indent = number + 1, len(match[1]) + 1
             number = start
             while number < len(lines) and (not lines[number] or lines[number][:indent].isspace()):
                 number += 1
             caption, text = _read(lines[start:number])
+            language = match[2] or _looks_like(text)
             yield Block(
-                f"{page.relative_to(ROOT)}:{start}", section, match[2], caption, text, not_run
+                f"{page.relative_to(ROOT)}:{start}", section, language, caption, text, not_run
             )
             not_run = ""
             continue
@@ -89,3 +92,9 @@ def _read(lines: list[str]) -> tuple[str, str]:
             caption = match[1]
         del lines[0]
     return caption, "\n".join(lines).strip("\n") + "\n"
+
+
+def _looks_like(text: str) -> str:
+    if text.startswith(("$ ", "# ")):
+        return "console"
+    return "sh" if re.match(r"python |export |\.venv/", text) else "python"

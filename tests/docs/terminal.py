@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,17 +12,33 @@ from pathlib import Path
 
 from tests.acceptance.running import Process, wait_for
 from tests.docs.pages import Block
+from tests.storms.servers import free_port
 
 #: A first start of a worker, beside other tests.
 PATIENCE = 120
 #: Commands that set the shell itself, so that they count for all that follow, in each terminal.
 OF_THE_SHELL = re.compile(r"cd |\. |export |\w+=\S+$")
 #: Commands that run until Ctrl-C.
-SERVERS = {"runserver": "web server", "celery worker": "worker"}
-#: What they print when they are ready.
-READY = {"web server": "Quit the server", "worker": " ready."}
-#: What a test has to do otherwise than a reader: the port may be in use, and nobody types.
-PORT = "8000"
+SERVERS = {
+    "manage.py runserver": "web server",
+    "manage.py celery worker": "worker",
+    "/usr/sbin/bearerbox": "bearerbox",
+    "/usr/sbin/smsbox": "smsbox",
+    "/usr/lib/kannel/test/fakesmsc": "telephone",
+}
+#: What they print when they are ready; a telephone has shown its lines then.
+READY = {
+    "web server": "Quit the server",
+    "worker": " ready.",
+    "bearerbox": "entering mainloop",
+    "smsbox": "Connected to bearerbox",
+    "telephone": "",
+}
+#: Files to whose end a page adds.
+ADDED_TO = {"settings.py", "urls.py"}
+#: What a test has to do otherwise than a reader: the ports may be in use, and nobody types. They
+#: are those of the web server and of Kannel.
+PORTS = "8000", "10000", "13000", "13001", "13013"
 LOGIN = {
     "DJANGO_SUPERUSER_USERNAME": "admin",
     "DJANGO_SUPERUSER_EMAIL": "admin@example.org",
@@ -40,9 +55,7 @@ class Terminal:
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+        self.ports = {port: str(free_port()) for port in PORTS}
         self.processes: dict[str, Process] = {}
         self._shell: list[str] = []
         self._seen: dict[str, int] = {}
@@ -78,11 +91,11 @@ class Terminal:
             raise AssertionError(f"{block.where}: nobody knows what to do with it")
 
     def write(self, block: Block) -> None:
-        """Write a file; settings are added to those that are there."""
+        """Write a file; settings and URLs are added to those that are there."""
         path = self.project / block.caption
         assert path.parent.is_dir(), f"{block.where}: there is no folder {path.parent.name}"
         text = self._ours(block.text)
-        if path.name == "settings.py":
+        if path.name in ADDED_TO:
             text = f"{path.read_text()}\n{text}"
         path.write_text(text)
 
@@ -90,7 +103,7 @@ class Terminal:
         """Run commands in the shell, or start a server; see these lines in what they print."""
         script, lines = self._ours(script.strip()), list(map(self._ours, lines))
         for command, server in SERVERS.items():
-            if f"manage.py {command}" in script:
+            if command in script:
                 self._serve(server, script, lines, where)
                 return
         self._seen = {name: len(self.log(name)) for name in self.processes}
@@ -130,7 +143,7 @@ class Terminal:
 
     def close(self) -> None:
         """End what still runs."""
-        for name in list(self.processes):
+        for name in reversed(self.processes.copy()):
             self.interrupt(name)
 
     def log(self, name: str) -> str:
@@ -162,8 +175,8 @@ class Terminal:
         )
 
     def _ours(self, text: str) -> str:
-        text = text.replace(f":{PORT}", f":{self.port}")
-        text = re.sub(r"manage.py runserver$", f"manage.py runserver {self.port}", text)
+        text = re.sub(r"manage.py runserver$", r"\g<0> 8000", text)
+        text = re.sub(rf"\b({'|'.join(PORTS)})\b", lambda port: self.ports[port[0]], text)
         return re.sub(r"manage.py createsuperuser$", r"\g<0> --noinput", text, flags=re.MULTILINE)
 
 

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from tests.acceptance.kannel import require
+from tests.acceptance.running import wait_for
 from tests.docs.pages import ROOT, blocks
 from tests.docs.terminal import Terminal
 
@@ -62,3 +64,19 @@ def test_the_tutorial_answers_while_it_says_so_and_waits_while_it_says_so(termin
         ["I", "hello Carol", "R"],
         ["O", "Hello, Carol!", "S"],
     ]
+
+
+@pytest.mark.long
+def test_kannel_answers_a_telephone_and_reports_the_answer(terminal):
+    require()
+    for block in blocks(ROOT / "docs" / "howto" / "kannel.rst"):
+        terminal.do(block)
+    assert set(terminal.processes) == {
+        "bearerbox",
+        "smsbox",
+        "web server",
+        "worker",
+        "telephone",
+    }
+    done = [["I", "hello Ann", "R"], ["O", "Hello, Ann!", "D"]]
+    wait_for("the reports to count", lambda: messages(terminal) == done)
