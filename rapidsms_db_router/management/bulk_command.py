@@ -34,13 +34,13 @@ class BulkCommand(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the filters, ``--all`` and ``--dry-run``."""
         add = parser.add_argument
-        add("--backend", metavar="NAME", nargs="+", default=[], help="only of these backends")
-        add("--since", metavar="DATE", help="only what was stored at this date or later (ISO 8601)")
-        add("--until", metavar="DATE", help="only what was stored before this date (ISO 8601)")
-        add("--message", metavar="ID", nargs="+", default=[], help="only of these messages")
+        add("--backend", metavar="NAME", nargs="+", default=[], help="only rows of these backends")
+        add("--since", metavar="DATE", help="only rows stored at this date or later (ISO 8601)")
+        add("--until", metavar="DATE", help="only rows stored before this date (ISO 8601)")
+        add("--message", metavar="ID", nargs="+", default=[], help="only rows of these messages")
         if self.errored:
-            add("--error", metavar="TEXT", help="only those whose error contains this text")
-        add("--all", action="store_true", help="all of them, if there is no other filter")
+            add("--error", metavar="TEXT", help="only rows whose error contains this text")
+        add("--all", action="store_true", help="all rows, if there is no other filter")
         add("--dry-run", action="store_true", help="only count, change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -27,15 +27,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take names of backends, and what is to be done with them."""
-        parser.add_argument("--pause", metavar="NAME", nargs="+", default=[], help="send nothing")
-        parser.add_argument("--reason", default="", help="why they are paused, as it is shown")
+        several: dict[str, Any] = {"metavar": "NAME", "nargs": "+", "default": []}
+        parser.add_argument("--pause", help="make no call to these backends", **several)
+        parser.add_argument("--reason", default="", help="why they are paused")
         parser.add_argument("--until", metavar="DATE", help="when the pause ends, in ISO 8601")
-        parser.add_argument("--resume", metavar="NAME", nargs="+", default=[], help="send again")
-        parser.add_argument("--limit", metavar="NAME", nargs="+", default=[], help="set limits")
-        parser.add_argument("--rate", help="segments, such as 300/s; default: that of the settings")
+        parser.add_argument("--resume", help="call these backends again, at once", **several)
+        parser.add_argument("--limit", help="set the limits of these backends", **several)
+        as_set = "or the word default, for the value of the settings"
+        parser.add_argument("--rate", help=f"segments, such as 300/s, {as_set}")
         for name in ("concurrency", "max-retries"):
-            words = "a number; default: that of the settings"
-            parser.add_argument(f"--{name}", metavar="NUMBER", help=words)
+            parser.add_argument(f"--{name}", metavar="NUMBER", help=f"a number, {as_set}")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked for, and show how it is now."""

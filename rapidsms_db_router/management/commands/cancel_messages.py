@@ -7,8 +7,8 @@ from rapidsms_db_router.models import BulkAction
 
 
 class Command(BulkCommand):
-    """Gives up what is still to be sent of outbound messages, to all of their recipients."""
+    """Gives up the unsent transmissions of outbound messages."""
 
-    help = "Gives up what is still to be sent of outbound messages, to all of their recipients."
+    help = "Gives up the unsent transmissions of outbound messages."
     kind = BulkAction.Kind.CANCEL
     errored = False

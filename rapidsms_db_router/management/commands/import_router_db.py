@@ -36,13 +36,13 @@ class Command(BaseCommand):
             "--unfinished",
             choices=(HOLD, SEND, MARK),
             default=HOLD,
-            help="what becomes of messages that the old router has not finished: they stay Queued"
-            " and are not sent (the default); they are sent, or processed; they become Errored",
+            help="messages that the old router has not finished: hold, the default, leaves them"
+            " Queued and unsent; send has them sent or processed; mark makes them Errored",
         )
         parser.add_argument(
             "--since",
             metavar="DATE",
-            help="with --unfinished send: what is older becomes Errored (ISO 8601); default: a day",
+            help="with --unfinished send: older messages become Errored (ISO 8601); default: a day",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -36,10 +36,10 @@ OPERATORS = {
 class Command(BaseCommand):
     """Makes the groups ``viewers`` and ``operators``, with their permissions.
 
-    A group that exists gets what it lacks, and loses nothing. To run it again changes nothing.
+    A group that exists gets what it lacks, and loses nothing. A second run changes nothing.
     """
 
-    help = "Makes the groups viewers and operators, with their permissions; again changes nothing."
+    help = "Makes the groups viewers and operators, with their permissions."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make them, and say what was added."""

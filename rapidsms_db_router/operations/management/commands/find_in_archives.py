@@ -14,9 +14,9 @@ from rapidsms_db_router.operations.retention.numbers import forms, is_one_of
 
 
 class Command(BaseCommand):
-    """Prints what archives have of a number, as JSON lines."""
+    """Prints the lines of archives about a number, as JSON lines."""
 
-    help = "Prints what archives have of a number, as JSON lines."
+    help = "Prints the lines of archives about a number, as JSON lines."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the number."""

@@ -13,9 +13,9 @@ from rapidsms_db_router.operations.retention.forgetting import Person, forget
 
 
 class Command(BaseCommand):
-    """Cancels what is to be sent to one person, and erases all that is of them."""
+    """Cancels all messages that wait for one person, and erases the person's data."""
 
-    help = "Cancels what is to be sent to one person, and erases all that is of them."
+    help = "Cancels all messages that wait for one person, and erases the person's data."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take who is to be forgotten."""

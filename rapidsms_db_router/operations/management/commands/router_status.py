@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--check",
             action="store_true",
-            help="end with 0 if all is well, 1 for a warning and 2 for what is critical, as"
+            help="end with 0 if all is well, 1 for a warning and 2 for a critical incident, as"
             " monitoring plug-ins do",
         )
 
