@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-kannel screenshots test test-long fuzz storms soak bench bench-pages lint types migrations docs linkcheck dist check clean
+.PHONY: demo demo-kannel screenshots test test-long fuzz storms soak bench bench-pages bench-country lint types migrations docs linkcheck dist check clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m demo
@@ -51,6 +51,10 @@ bench: $(INSTALLED)
 # The pages of operators with ten million transmissions: some GB, and about half an hour.
 bench-pages: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pages $(or $(DATABASE),postgres) $(or $(ROWS),10000000)
+
+# A broadcast to a million while workers are killed: some GB, and about an hour.
+bench-country: $(INSTALLED)
+	$(BIN)/python -m benchmarks.country $(COUNTRY)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -25,8 +25,8 @@ PATIENCE = 3
 ALL_REQUIRED = os.environ.get("CI", "").lower() in ("1", "true")
 
 
-def connect_postgres() -> Any:
-    """Return a connection to the PostgreSQL server, to none of the tests' databases."""
+def connect_postgres(database: str = "postgres") -> Any:
+    """Return a connection to the PostgreSQL server, else to none of the tests' databases."""
     import psycopg
 
     return psycopg.connect(
@@ -34,7 +34,7 @@ def connect_postgres() -> Any:
         port=os.environ.get("PGPORT", "5432"),
         user=os.environ.get("PGUSER", "postgres"),
         password=os.environ.get("PGPASSWORD", ""),
-        dbname="postgres",
+        dbname=database,
         connect_timeout=PATIENCE,
         autocommit=True,
     )

@@ -120,7 +120,7 @@ def rows(count: int) -> None:
     """Store messages and their transmissions, in the order of their dates."""
     begin = f"{now() - PERIOD:%Y-%m-%d %H:%M:%S}"
     rounds = count // ROUND
-    seconds = PERIOD.total_seconds() / rounds
+    seconds = PERIOD.total_seconds() / max(1, rounds)
 
     def later(round_: str, place: str) -> str:
         offset = f"({round_}) * {seconds} + ({place}) * {seconds / MESSAGES}"
@@ -214,16 +214,18 @@ def wait() -> None:
     )
 
 
-def main(count: int) -> None:
-    """Fill the tables and the tallies; tell how long that took."""
+def main(count: int, *, waiting: bool = True) -> None:
+    """Fill the tables and the tallies; tell how long that took.
+
+    :param waiting: whether some have failed of late, and some wait.
+    """
     if connection.vendor in UNCHECKED:
         with connection.cursor() as cursor:
             cursor.execute(UNCHECKED[connection.vendor])
     for name, step in (
         ("people", people),
         (f"{count:,} transmissions", lambda: rows(count)),
-        ("failures", fail),
-        ("what waits", wait),
+        *((("failures", fail), ("what waits", wait)) if waiting else ()),
         ("statistics", analyze),
         ("tallies", tally),
     ):
@@ -249,4 +251,4 @@ def tally() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), waiting="settled" not in sys.argv)

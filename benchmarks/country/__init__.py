@@ -1,0 +1,1 @@
+"""A broadcast at the size of a country: ``python -m benchmarks.country``."""
