@@ -211,7 +211,7 @@ class Country:
         row("reports posted", f"{len(lags):,}", f"the last after {last}")
         row("reports applied", f"{delivered:,}")
         row(
-            "reports of ids that nobody knows",
+            "reports of ids that are not stored",
             f"{self.ask(f'SELECT count(*) FROM {EARLY}')[0][0]:,}",
         )
         row(
