@@ -22,9 +22,10 @@ from benchmarks.pages.filling import PERIOD  # noqa: E402
 from benchmarks.pages.table import Table, percentile  # noqa: E402
 from rapidsms_db_router.choices import Status  # noqa: E402
 from rapidsms_db_router.models import Message, Transmission  # noqa: E402
+from rapidsms_db_router.operations.bisecting import key_since  # noqa: E402
 from rapidsms_db_router.operations.retention import erasing  # noqa: E402
 from rapidsms_db_router.operations.retention.rules import Rules  # noqa: E402
-from rapidsms_db_router.operations.retention.sweeping import Pruning, last_before  # noqa: E402
+from rapidsms_db_router.operations.retention.sweeping import Pruning  # noqa: E402
 from tests.acceptance.running import wait_for  # noqa: E402
 
 #: How many transmissions are old enough.
@@ -83,7 +84,7 @@ def main(transmissions: str) -> None:
     ended = threading.Event()
 
     def prune() -> None:
-        pruning.sweep(0, last_before(rules.latest))
+        pruning.sweep(0, key_since(rules.latest, Message))
         ended.set()
         connections.close_all()
 

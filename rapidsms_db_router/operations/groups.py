@@ -13,8 +13,9 @@ from rapidsms_db_router.choices import Direction
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.transmission import GIVEN_UP
+from rapidsms_db_router.operations.bisecting import key_since
 from rapidsms_db_router.operations.reasons import BEGINS, reason_of
-from rapidsms_db_router.operations.tallies.hours import first_id_since, hour_of
+from rapidsms_db_router.operations.tallies.hours import hour_of
 
 #: Primary keys that one statement looks through.
 WINDOW = 500_000
@@ -38,9 +39,7 @@ class Group:
 
 def ids_of(group: Group) -> list[int]:
     """Return the transmissions of a group: primary keys."""
-    first = first_id_since(hour_of(group.since))
-    if first is None:
-        return []
+    first = key_since(hour_of(group.since), Transmission)
     found: list[int] = []
     named = Q(connection__backend__name=group.backend, message__direction=group.direction)
     rows = Transmission.objects.filter(GIVEN_UP, named)

@@ -9,17 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from django.db.models import Max
-
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.transient import insist
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.operations import conf
+from rapidsms_db_router.operations.bisecting import key_since
 from rapidsms_db_router.operations.models import Sweep
 from rapidsms_db_router.operations.retention import erasing
 from rapidsms_db_router.operations.retention.archives import Archive
 from rapidsms_db_router.operations.retention.rules import PERIODS, Rules, judge
-from rapidsms_db_router.operations.tallies.hours import first_id_since
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +147,8 @@ def take_turn(days: dict[str, int], archive: str | None = None, seconds: float =
             continue
         if pruning.rules.latest is None:
             pruning.rules = Rules.of(days)
-        end = last_before(pruning.rules.before(sweep.period), sweep.last_id)
+        before = pruning.rules.before(sweep.period)
+        end = 0 if before is None else key_since(before, Message)
         sweep.last_id = pruning.sweep(sweep.last_id, end, until=until) if end else 0
         if sweep.last_id >= end:
             # the last one looked at: others may still get a key below its end
@@ -163,14 +162,3 @@ def take_turn(days: dict[str, int], archive: str | None = None, seconds: float =
         counts = pruning.blanked, pruning.messages, pruning.transmissions
         logger.info("pruned blanked=%s messages=%s transmissions=%s", *counts)
     return pruning
-
-
-def last_before(date: datetime.datetime | None, low: int = 0) -> int:
-    """Return the primary key before which all messages stored before a date are; 0: none is."""
-    if date is None:
-        return 0
-    first = first_id_since(date, low, Message)
-    if first is None:
-        newest = Message.objects.aggregate(newest=Max("pk"))["newest"]
-        return 0 if newest is None else newest + 1
-    return first

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import Transmission
+from rapidsms_db_router.operations.bisecting import key_since
 from rapidsms_db_router.operations.models import Hour
 
 #: Delivery reports are awaited for this long: until then an hour is tallied again.
@@ -24,46 +24,14 @@ def hour_of(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def first_id_since(
-    moment: datetime.datetime,
-    low: int = 0,
-    model: type[Transmission] | type[Message] = Transmission,
-) -> int | None:
-    """Return the primary key of the first row that was stored at a moment or later.
-
-    Some 24 look-ups by primary key, of however many rows: the later a row was stored, the larger is
-    its primary key.
-
-    :param low: a primary key that is known not to be beyond the answer.
-    :param model: which rows.
-    :returns: ``None`` if there is none yet.
-    """
-    rows: QuerySet[Any] = model.objects.all()
-    newest = rows.aggregate(newest=Max("pk"))["newest"]
-    if newest is None:
-        return None
-    found, high = None, newest
-    while low <= high:
-        middle = (low + high) // 2
-        row = _first(middle, rows)
-        if row is not None and row[1] < moment:
-            low = row[0] + 1
-        else:
-            # a gap has no rows: what is behind it is as good an answer
-            found = row[0] if row is not None else found
-            high = middle - 1
-    return found
-
-
 def discover() -> None:
     """Make the hours that have transmissions and are not known yet, up to now."""
     newest = Hour.objects.order_by("-start").first()
     position = _beginning() if newest is None else newest.start + HOUR
-    low = 0 if newest is None else newest.first_id
-    while position <= now() and (first_id := first_id_since(position, low)) is not None:
-        _, date = _first(first_id, Transmission.objects.all())  # type: ignore[misc]  # it is there
+    while position <= now() and (first := _first_since(position)) is not None:
+        first_id, date = first
         hour, _ = Hour.objects.get_or_create(start=hour_of(date), defaults={"first_id": first_id})
-        position, low = hour.start + HOUR, first_id
+        position = hour.start + HOUR
 
 
 def _beginning() -> datetime.datetime:
@@ -87,10 +55,10 @@ def discover_older() -> Hour | None:
         return None
     # a date out of order: its hour is known already
     start = min(hour_of(date), oldest.start - HOUR)
-    first_id = first_id_since(start)
-    if first_id is None or first_id >= oldest.first_id:
+    first = _first_since(start)
+    if first is None or first[0] >= oldest.first_id:
         return None
-    hour, _ = Hour.objects.get_or_create(start=start, defaults={"first_id": first_id})
+    hour, _ = Hour.objects.get_or_create(start=start, defaults={"first_id": first[0]})
     if date != older.values_list("date", flat=True).first():
         hour.delete()  # rows are being imported: hours before the next one would be left out
         return None
@@ -114,5 +82,6 @@ def end_of(hour: Hour) -> int | None:
     return later.values_list("first_id", flat=True).first()
 
 
-def _first(since: int, rows: QuerySet[Any]) -> tuple[int, datetime.datetime] | None:
-    return rows.filter(pk__gte=since).order_by("pk").values_list("pk", "date").first()
+def _first_since(moment: datetime.datetime) -> tuple[int, datetime.datetime] | None:
+    rows = Transmission.objects.filter(pk__gte=key_since(moment, Transmission)).order_by("pk")
+    return rows.values_list("pk", "date").first()

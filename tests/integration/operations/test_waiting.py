@@ -23,7 +23,10 @@ DAY = datetime.timedelta(days=1)
 
 @pytest.fixture
 def waits(worker, people):
-    """A function that stores a message that waits, as if it were of some time ago."""
+    """A function that stores a message that waits, as if it were of some time ago.
+
+    The oldest is stored first.
+    """
 
     def waits(count=2, age=datetime.timedelta(0), text="news", errored=False, **dates):
         with worker.commit():
@@ -41,14 +44,15 @@ def waits(worker, people):
 
 @pytest.fixture
 def one_of_each(waits):
-    """Something that waits for each reason."""
+    """Something that waits for each reason, the oldest first."""
+    held = waits(6, age=2 * DAY)
     paused = waits(3)
     pausing.pause(paused.pk)
     return {
         "scheduled": waits(4, not_before=now() + HOUR),
         "retrying": waits(5, errored=True),
         "paused": paused,
-        "held": waits(6, age=2 * DAY),
+        "held": held,
     }
 
 
@@ -70,6 +74,22 @@ def test_what_waits_is_divided_by_reason(one_of_each):
     for why, message in one_of_each.items():
         batches = waiting.batches(Batch.objects.first().backend, why)
         assert [batch.message_id for batch in batches] == [message.pk]
+
+
+def test_a_date_that_only_the_gateway_has_set_holds_and_does_not_schedule(waits):
+    """What is ready, and what its gateway has asked to wait for, is one group."""
+    waits(1, age=2 * DAY)
+    later = waits(2, age=DAY + HOUR)
+    later.batches.update(ready_at=now() + HOUR)
+    passed = waits(3, not_before=now() + HOUR)
+    Message.objects.filter(pk=passed.pk).update(not_before=now() - HOUR)
+    [group] = waiting.groups()
+    assert (group.why, group.people, group.old) == ("held", 6, 3)
+    assert group.since < now() - 2 * DAY
+    assert group.next_at <= now()
+    assert waiting.batches(group.backend, "held").count() == 3
+    assert waiting.batches(group.backend, "held", DAY).count() == 2
+    assert not waiting.batches(group.backend, "scheduled").exists()
 
 
 def test_why_a_backend_holds_it_is_told(waits, person):
@@ -184,8 +204,8 @@ def test_a_date_that_is_none_is_refused(operator, person, one_of_each, date):
 
 def test_only_what_is_older_is_given_up(operator, worker, person, waits):
     operators.pause(person.backend)
-    waits(1, age=2 * HOUR)
     waits(2, age=2 * DAY)
+    waits(1, age=2 * HOUR)
     client, page = operator("cancel_message"), group_page(person, "held")
     text = do(client, worker, page, do="discard", older="day", reason="too old")
     assert "2 transmissions that wait will be given up." in text

@@ -10,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from rapidsms_db_router.management.progress import Progress
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.operations import conf
+from rapidsms_db_router.operations.bisecting import key_since
 from rapidsms_db_router.operations.retention import archives
 from rapidsms_db_router.operations.retention.rules import PERIODS, Rules
-from rapidsms_db_router.operations.retention.sweeping import Pruning, last_before
+from rapidsms_db_router.operations.retention.sweeping import Pruning
 
 
 class Command(BaseCommand):
@@ -51,7 +52,7 @@ class Command(BaseCommand):
         pruning = Pruning(
             rules, archives.Archive(name) if name else None, dry_run=options["dry_run"]
         )
-        end = last_before(rules.latest)
+        end = 0 if rules.latest is None else key_since(rules.latest, Message)
         old = Message.objects.filter(pk__lt=end).count() if end else 0
         progress = Progress(self.stdout, "looked at", old)
         if old:
