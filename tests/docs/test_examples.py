@@ -1,15 +1,18 @@
 """Each block of code in the documentation is right, as far as can be seen without a server.
 
 Python can be compiled, and what it imports is there. A command of ``manage.py`` exists and takes
-the options that are shown. A page says before a block why no test can look at it.
+the options that are shown. Scripts and configurations can be parsed. A page says before a block why
+no test can look at it.
 """
 
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib
 import re
 import shlex
+import subprocess
 
 import pytest
 from django.core.management import get_commands, load_command_class
@@ -85,6 +88,23 @@ def test_a_command_exists_and_takes_the_options_that_are_shown(name: str, option
         command.create_parser("manage.py", name).parse_args(words)
     except SystemExit as err:  # what argparse prints says why
         assert err.code == 0, f"{name} {words}"
+
+
+@pytest.mark.parametrize("block", of("sh", "bash", "console"))
+def test_a_shell_can_parse_what_it_is_given(block: Block):
+    script = block.text
+    if block.language == "console":
+        script = "\n".join(command for command, _ in block.expected())
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", of("ini"))
+def test_a_configuration_can_be_parsed(block: Block):
+    # systemd repeats keys, and has percent signs
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.read_string(block.text)
+    assert all(parser[section] for section in parser.sections())
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
