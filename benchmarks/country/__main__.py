@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -173,7 +174,7 @@ class Country:
         """Print how many were sent, how many reports wait, and memory."""
         sizes = []
         for worker in self.workers:
-            with suppress(OSError):  # it has just started, and has no child yet
+            with suppress(OSError, IndexError):  # a process has just ended
                 sizes += [megabytes(pid) for pid in (worker.pid, *children(worker.pid))]
         self.largest = max(self.largest, *sizes)
         self.together = max(self.together, sum(sizes))
@@ -226,16 +227,20 @@ class Country:
 
 
 def main() -> int:
-    """Run it, and leave nothing behind; return the exit status."""
-    given = options()
-    with tempfile.TemporaryDirectory(prefix="country-") as folder:
-        country = Country(Path(folder), given)
-        try:
-            country.start()
-            country.send()
-            return 0 if country.end() else 1
-        finally:
-            country.project.drop()
+    """Run it, and return the exit status; logs stay if something was wrong."""
+    folder = Path(tempfile.mkdtemp(prefix="country-"))
+    country, right = Country(folder, options()), False
+    try:
+        country.start()
+        country.send()
+        right = country.end()
+    finally:
+        country.project.drop()
+        if right:
+            shutil.rmtree(folder)
+        else:
+            print(f"logs are in {folder}")
+    return 0 if right else 1
 
 
 if __name__ == "__main__":
