@@ -5,6 +5,7 @@ For projects with ``rapidsms.backends.kannel``, in place of the views of that ap
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import logging
 from typing import Any
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: Of what Kannel says no charset for.
 USUAL_CHARSET = "utf-8"
+#: Codecs for programs and host names. No telephone writes in them. Some make another text of one.
+PYTHONS_OWN = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 #: What the columns hold.
 LONGEST_MESSAGE_ID = Message._meta.get_field("external_id").max_length
 LONGEST_WORDS = 255
@@ -92,8 +95,9 @@ class KannelBackendView(AccessMixin, views.KannelBackendView):
 def decode(text: bytes, charset: str) -> str:
     """Return what was texted; what its charset does not have is U+FFFD."""
     try:
-        return text.decode(charset, "replace")
-    except Exception:  # no charset that Python knows, or one of no texts, such as "idna"
+        is_pythons = codecs.lookup(charset).name in PYTHONS_OWN
+        return text.decode(USUAL_CHARSET if is_pythons else charset, "replace")
+    except Exception:  # no charset that Python knows, or a codec of something else, such as "hex"
         return text.decode(USUAL_CHARSET, "replace")
 
 
