@@ -17,11 +17,14 @@ from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.operations import figures, histograms
 from rapidsms_db_router.operations.figures import BackendFigures
 from rapidsms_db_router.operations.incidents import incidents
+from rapidsms_db_router.operations.models import Outcome
 from rapidsms_db_router.operations.tallies.hours import HOUR
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 #: The percentiles of a span that are told.
 QUANTILES = (0.5, 0.95, 0.99)
+#: Those of an outbound transmission.
+OUTCOMES = (Outcome.WAITING, Outcome.SENT, Outcome.DELIVERED, Outcome.FAILED)
 
 
 def _oldest(each: BackendFigures) -> float:
@@ -76,8 +79,9 @@ def _flows(found: list[BackendFigures]) -> Metric:
         labels=["backend", "outcome"],
     )
     for each in found:
-        for outcome, count in sorted(each.hour.counts.items()):
-            metric.add_metric([each.backend.name, outcome], count)
+        # those of zero, too: a share of nothing that failed is 0, and not missing
+        for outcome in OUTCOMES:
+            metric.add_metric([each.backend.name, outcome], each.hour.counts[outcome])
     return metric
 
 

@@ -76,6 +76,7 @@ def test_metrics_have_every_backend(person, stored):
     text = metrics.exposition().decode()
     assert 'rapidsms_router_working{backend="phones"} 1.0' in text
     assert 'rapidsms_router_transmissions{backend="phones",outcome="sent"} 1.0' in text
+    assert 'rapidsms_router_transmissions{backend="phones",outcome="failed"} 0.0' in text
     assert 'rapidsms_router_calls_allowed{backend="phones"} 50.0' in text
 
 
