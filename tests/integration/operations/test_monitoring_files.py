@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.operations.tallies import filling
+from tests.servers import ALL_REQUIRED
 
 DOCS = Path(__file__).parents[3] / "docs"
 FILES = {
@@ -80,3 +83,14 @@ def test_panels_do_not_overlap_and_have_ids_of_their_own():
     ]
     assert len(places) == len(set(places))
     assert max(x for x, _ in places) < 24
+
+
+@pytest.mark.skipif(
+    not (shutil.which("promtool") or ALL_REQUIRED), reason="promtool of Prometheus is not installed"
+)
+def test_alerts_fire_when_they_should_and_only_then():
+    rules = Path(__file__).with_name("alerts.yml")
+    done = subprocess.run(
+        ["promtool", "test", "rules", rules], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
