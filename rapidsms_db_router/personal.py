@@ -1,4 +1,4 @@
-"""Who may see numbers and texts, in the admin and on the pages of the operations app."""
+"""Who may open the pages of the operations app, and who may see numbers and texts there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from django.apps import apps
 
 OPERATIONS = "rapidsms_db_router.operations"
+#: The permission without which none of its pages opens.
+VIEW = "rapidsms_db_router.view_message"
 SEE = "rapidsms_db_router_operations.see_personal"
 
 

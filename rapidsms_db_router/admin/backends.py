@@ -14,7 +14,7 @@ from rapidsms import admin as rapidsms_admin  # noqa: F401 - registers the page
 from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import deleting
-from rapidsms_db_router.admin.pages import address
+from rapidsms_db_router.admin.pages import Linking, address
 from rapidsms_db_router.db.connection import alias
 
 
@@ -27,7 +27,7 @@ def _replace() -> None:
         admin.site.register(Backend, type(usual.__name__, (_Deletes, usual), {}))
 
 
-class _Deletes:
+class _Deletes(Linking):
     """Counts what is deleted with a backend, and does not list it."""
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy
 from rapidsms.models import Backend
 
 from rapidsms_db_router import bulk_actions, personal
+from rapidsms_db_router.admin.pages import Linking, linked
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 
@@ -54,7 +55,7 @@ class BoundedPaginator(Paginator):
         return rows.order_by()[: self.most].count()
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(Linking, admin.ModelAdmin):
     """Shows rows, at a cost that does not grow with the table."""
 
     paginator = BoundedPaginator
@@ -99,10 +100,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
         """Put masked columns in place of those with numbers and texts."""
         columns = super().get_list_display(request)
-        if personal.may_see(request.user):
-            return columns
-        shown = (self.personal.get(name, name) for name in map(str, columns))
-        return tuple(name for name in shown if name)
+        if not personal.may_see(request.user):
+            shown = (self.personal.get(name, name) for name in map(str, columns))
+            columns = tuple(name for name in shown if name)
+        return self.followed(request, columns)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out links that the user may not follow."""
+        found = super().get_fieldsets(request, obj)
+        return [
+            (title, {**options, "fields": self.followed(request, options["fields"])})
+            for title, options in found
+        ]
 
     def get_list_display_links(self, request: HttpRequest, list_display: Any) -> Any:
         """Link no row that the user may not see."""
@@ -176,11 +185,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
     def _tell(self, request: HttpRequest, action: BulkAction) -> None:
         if action.state == BulkAction.State.RUNNING:
-            page = reverse("admin:rapidsms_db_router_bulkaction_changelist")
-            text = "{} {} of them are done, and workers do the rest: <a href='{}'>Bulk actions</a>."
+            may_look = request.user.has_perm("rapidsms_db_router.view_bulkaction")
+            page = reverse("admin:rapidsms_db_router_bulkaction_changelist") if may_look else None
+            text = "{} {} of them are done, and workers do the rest: {}."
             said = bulk_actions.describe(action.kind, action.total)
             done = intcomma(action.handled)
-            self.message_user(request, format_html(text, said, done, page), messages.INFO)
+            self.message_user(
+                request, format_html(text, said, done, linked("Bulk actions", page)), messages.INFO
+            )
             return
         level = messages.SUCCESS if action.changed else messages.WARNING
         said = bulk_actions.describe(action.kind, action.changed, done=True)

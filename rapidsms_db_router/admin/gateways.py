@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -18,6 +18,7 @@ from rapidsms_db_router.admin.pages import address, linked
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.limits.slots import InFlight, in_flight
 from rapidsms_db_router.models import Batch, Gateway
+from rapidsms_db_router.personal import VIEW
 from rapidsms_db_router.publishing import doorbells
 
 
@@ -41,6 +42,7 @@ class GatewayAdmin(ReadOnlyAdmin):
     """Backends: whether they are called, and what waits for them."""
 
     list_display = ("name", "state", "failures", "waiting", "in_flight", "abandoned")
+    linking: ClassVar[dict[str, tuple[str, str]]] = {"state": (VIEW, "unlinked_state")}
     list_select_related = ("router_state",)
     ordering = ("name",)
     sortable_by = ()
@@ -66,7 +68,12 @@ class GatewayAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, backend: Gateway) -> str:
         """Whether it works, is paused, or is out of order; a link to its page for operators."""
-        return linked(operators.describe(backend), address("router-backend", backend.pk))
+        return linked(self.unlinked_state(backend), address("router-backend", backend.pk))
+
+    @admin.display(description="state")
+    def unlinked_state(self, backend: Gateway) -> str:
+        """Whether it works, is paused, or is out of order."""
+        return operators.describe(backend)
 
     @admin.display(description="failed calls in a row")
     def failures(self, backend: Gateway) -> int:

@@ -35,6 +35,7 @@ from rapidsms_db_router.models import BulkAction, FormerConnection, Message, Tra
 from rapidsms_db_router.models.message import backend_context
 from rapidsms_db_router.models.transmission import BACKEND, IDENTITY
 from rapidsms_db_router.models.transmission import RETRYING as RETRYING_TRANSMISSIONS
+from rapidsms_db_router.personal import VIEW
 
 #: Characters of a number that a list shows.
 NUMBER = 25
@@ -57,6 +58,9 @@ class MessageAdmin(ReadOnlyAdmin):
         "number": "masked_number",
         "short_text": "length",
         "state_and_error": "word",
+    }
+    linking: ClassVar[dict[str, tuple[str, str]]] = {
+        "transmission_counts": ("rapidsms_db_router.view_transmission", "unlinked_counts")
     }
     list_filter = ("direction", StateFilter, BackendFilter, "date")
     search_fields = ("text",)
@@ -158,24 +162,24 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.display(description="transmissions")
     def transmission_counts(self, message: Message) -> SafeString | str:
         """How many transmissions have which status, each a link to them."""
-        of_status = message.transmissions.values_list("status").order_by()
-        retried_rows = Count("pk", filter=RETRYING_TRANSMISSIONS)
-        counts: list[tuple[str, int, str]] = []
-        for status, count, retried in sorted(of_status.annotate(n=Count("pk"), of=retried_rows)):
-            if status != Status.ERRORED:
-                counts.append((status, count, _(WORDS[status])))
-                continue
-            both = ((retried, RETRYING), (count - retried, FAILED))
-            counts += [(word, number, _(word)) for number, word in both if number]
         page = reverse("admin:rapidsms_db_router_transmission_changelist")
         return (
             format_html_join(
                 ", ",
                 '<a href="{}?message__id__exact={}&amp;state={}">{} {}</a>',
-                ((page, message.pk, state, intcomma(n), label) for state, n, label in counts),
+                (
+                    (page, message.pk, state, intcomma(number), word)
+                    for state, number, word in _counts(message)
+                ),
             )
             or "none"
         )
+
+    @admin.display(description="transmissions")
+    def unlinked_counts(self, message: Message) -> str:
+        """How many transmissions have which status."""
+        counts = (f"{intcomma(number)} {word}" for _state, number, word in _counts(message))
+        return ", ".join(counts) or "none"
 
     @admin.display(description="in response to")
     def original(self, message: Message) -> SafeString | str:
@@ -235,6 +239,11 @@ class TransmissionAdmin(ReadOnlyAdmin):
         "state_and_error": "word",
         "message_link": "",
     }
+    linking: ClassVar[dict[str, tuple[str, str]]] = {
+        "person": (VIEW, "unlinked_person"),
+        "masked_connection": (VIEW, "unlinked_masked_connection"),
+        "message_link": (VIEW, "message_id"),
+    }
     list_select_related = ("message", "connection__backend", "former")
     list_filter = (
         StateFilter,
@@ -285,14 +294,23 @@ class TransmissionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("connection"))
     def person(self, transmission: Transmission) -> str:
         """Number and backend, also if the connection was deleted."""
-        said = f"{transmission.identity} via {transmission.backend_name}"
-        return linked(said, self.view_on_site(transmission))
+        return linked(self.unlinked_person(transmission), self.view_on_site(transmission))
+
+    @admin.display(description=gettext_lazy("connection"))
+    def unlinked_person(self, transmission: Transmission) -> str:
+        """The same, as words alone."""
+        return f"{transmission.identity} via {transmission.backend_name}"
 
     @admin.display(description=gettext_lazy("connection"))
     def masked_connection(self, transmission: Transmission) -> str:
         """The last digits of the number, and the backend."""
-        said = f"{masked(transmission.identity)} ({transmission.backend_name})"
+        said = self.unlinked_masked_connection(transmission)
         return linked(said, self.view_on_site(transmission))
+
+    @admin.display(description=gettext_lazy("connection"))
+    def unlinked_masked_connection(self, transmission: Transmission) -> str:
+        """The same, as words alone."""
+        return f"{masked(transmission.identity)} ({transmission.backend_name})"
 
     @admin.display(description="message")
     def message_link(self, transmission: Transmission) -> SafeString:
@@ -303,6 +321,20 @@ class TransmissionAdmin(ReadOnlyAdmin):
     def resend(self, request: HttpRequest, queryset: QuerySet[Transmission]) -> HttpResponse | None:
         """Send the errored among the selected transmissions again."""
         return self.ask_or_start(request, BulkAction.Kind.RESEND, queryset)
+
+
+def _counts(message: Message) -> list[tuple[str, int, str]]:
+    """Return how many transmissions have which status: for the filter, the number, the word."""
+    of_status = message.transmissions.values_list("status").order_by()
+    retried_rows = Count("pk", filter=RETRYING_TRANSMISSIONS)
+    counts: list[tuple[str, int, str]] = []
+    for status, count, retried in sorted(of_status.annotate(n=Count("pk"), of=retried_rows)):
+        if status != Status.ERRORED:
+            counts.append((status, count, _(WORDS[status])))
+            continue
+        both = ((retried, RETRYING), (count - retried, FAILED))
+        counts += [(word, number, _(word)) for number, word in both if number]
+    return counts
 
 
 def _of_number(number: str) -> Q:

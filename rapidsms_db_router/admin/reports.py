@@ -24,8 +24,17 @@ class EarlyReportAdmin(ReadOnlyAdmin):
         "outcome",
         "reason",
     )
+    # Django makes a link of it
+    linking: ClassVar[dict[str, tuple[str, str]]] = {
+        "backend": ("rapidsms.view_backend", "backend_name")
+    }
     personal: ClassVar[dict[str, str]] = {"identity": "", "reason": ""}
     list_select_related = ("backend",)
     list_filter = ("backend", "outcome")
     search_fields = ("=external_id",)
     search_help_text = "An external id"
+
+    @admin.display(description="backend")
+    def backend_name(self, report: EarlyReport) -> str:
+        """Which backend the gateway reports of."""
+        return str(report.backend)

@@ -19,7 +19,8 @@ from rapidsms_db_router.limits import operators
 from rapidsms_db_router.limits.overrides import limits_of
 from rapidsms_db_router.models import BackendState, BulkAction
 from rapidsms_db_router.operations import audit, figures, waiting
-from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
+from rapidsms_db_router.operations.views.base import OperatorsPage
+from rapidsms_db_router.personal import VIEW
 from rapidsms_db_router.publishing import doorbells
 
 #: The permission to pause and resume a backend, and to change its limits.

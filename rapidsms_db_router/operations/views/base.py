@@ -8,8 +8,7 @@ from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMix
 from django.http import HttpResponseRedirect
 from django.views.generic import TemplateView
 
-#: Who may see the pages: those who may see messages in the admin.
-VIEW = "rapidsms_db_router.view_message"
+from rapidsms_db_router.personal import VIEW
 
 
 class OperatorsPage(LoginRequiredMixin, PermissionRequiredMixin, TemplateView):

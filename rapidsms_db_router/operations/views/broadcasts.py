@@ -19,8 +19,9 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.operations.broadcasts import writing
 from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.models import Broadcast, Draft
-from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
+from rapidsms_db_router.operations.views.base import OperatorsPage
 from rapidsms_db_router.operations.views.messages import primary_key
+from rapidsms_db_router.personal import VIEW
 
 #: The permission to write broadcasts.
 BROADCAST = "rapidsms_db_router_operations.broadcast"

@@ -18,8 +18,9 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.models import FormerConnection, Transmission
 from rapidsms_db_router.operations import audit, export, listing
 from rapidsms_db_router.operations.listing import Wanted
-from rapidsms_db_router.operations.views.base import VIEW, OperatorsPage
+from rapidsms_db_router.operations.views.base import OperatorsPage
 from rapidsms_db_router.operations.words import DIRECTIONS, STATES
+from rapidsms_db_router.personal import VIEW
 
 #: The permissions to write to people, and to export what a list shows.
 SEND = "rapidsms_db_router_operations.send"
