@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import models, transaction
+from django.dispatch import Signal
 
 from rapidsms_db_router import signals
 from rapidsms_db_router.db.connection import alias
@@ -32,18 +33,31 @@ def acted(
     :param reason: why, in the person's words.
     :raises django.db.Error: if a receiver has left the transaction unusable.
     """
-    if not signals.operator_acted.has_listeners():
+    _tell(
+        signals.operator_acted,
+        sender=None if subject is None else type(subject),
+        kind=kind,
+        by=by,
+        subject=subject,
+        count=count,
+        before=dict(before or {}),
+        after=dict(after or {}),
+        reason=reason,
+    )
+
+
+def goes_on(action: models.Model) -> None:
+    """Send ``bulk_action_goes_on`` before a chunk is done that is not the first; see :func:`acted`.
+
+    :param action: a bulk action.
+    :raises django.db.Error: if a receiver has left the transaction unusable.
+    """
+    _tell(signals.bulk_action_goes_on, sender=type(action), action=action)
+
+
+def _tell(signal: Signal, **named: Any) -> None:
+    if not signal.has_listeners():
         return
     # a savepoint: an error of the database in a receiver may not undo the action unnoticed
     with transaction.atomic(using=alias()):
-        signals.tell(
-            signals.operator_acted,
-            sender=None if subject is None else type(subject),
-            kind=kind,
-            by=by,
-            subject=subject,
-            count=count,
-            before=dict(before or {}),
-            after=dict(after or {}),
-            reason=reason,
-        )
+        signals.tell(signal, **named)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.db.models import Count, F, QuerySet
 
-from rapidsms_db_router.acting import acted
+from rapidsms_db_router.acting import acted, goes_on
 from rapidsms_db_router.choices import Direction, Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
@@ -206,6 +206,8 @@ def _do_chunk(action_id: int) -> bool:
         action = running.get()
         chunks = BulkActionChunk.objects.filter(action=action_id).order_by("pk")
         if (chunk := chunks.first()) is not None:
+            if action.handled:
+                goes_on(action)
             changed, follow = KINDS[Kind(action.kind)].move(chunk.ids, action)
             chunk.delete()
             running.update(handled=F("handled") + chunk.size, changed=F("changed") + changed)

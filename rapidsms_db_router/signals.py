@@ -51,6 +51,13 @@ a time. All others run in the thread that has made the change.
     ``recover``                              ``None``: ``manage.py recover_messages``
     ======================================== =====================================================
 
+``bulk_action_goes_on``
+    A chunk of a bulk action, some hundred rows, is about to be done; not sent for the first one, of
+    which ``operator_acted`` tells. It is sent inside the transaction that does the chunk, as
+    ``operator_acted`` is.
+    ``sender``: :class:`~rapidsms_db_router.models.BulkAction`; ``action``: the row;
+    ``bulk_actions.next_transmissions(action)`` returns the transmissions of the chunk.
+
 ``circuit_opened``
     A backend is out of order, and is not called for a while. It is sent once over all workers, and
     not again until the circuit has closed.
@@ -83,6 +90,7 @@ from rapidsms_db_router.locale import default_locale
 
 __all__ = (
     "backlog_old",
+    "bulk_action_goes_on",
     "circuit_closed",
     "circuit_opened",
     "delivery_report",
@@ -104,6 +112,7 @@ transmissions_delivered = Signal()
 recovery_turn = Signal()
 rows_imported = Signal()
 operator_acted = Signal()
+bulk_action_goes_on = Signal()
 circuit_opened = Signal()
 circuit_closed = Signal()
 backlog_old = Signal()

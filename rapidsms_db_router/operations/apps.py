@@ -28,4 +28,5 @@ class OperationsConfig(AppConfig):
         signals.recovery_turn.connect(filling.at_recovery)
         signals.recovery_turn.connect(sweeping.at_recovery)
         signals.operator_acted.connect(audit.at_action)
+        signals.bulk_action_goes_on.connect(audit.at_chunk)
         signals.rows_imported.connect(hours.at_import)

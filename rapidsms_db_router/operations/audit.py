@@ -44,6 +44,32 @@ def at_action(**told: Any) -> None:
         keep(**{name: told[name] for name in names})
 
 
+def at_chunk(action: BulkAction, **_: Any) -> None:
+    """Keep what a further chunk is about; a receiver of the signal ``bulk_action_goes_on``."""
+    with transaction.atomic(using=alias()):
+        mine = AuditSubject.objects.filter(kind=Kind.BULK_ACTION, row=action.pk).order_by("entry")
+        entry = mine.values_list("entry", flat=True).first()
+        if entry is None:  # it was pruned
+            return
+        found = _of_bulk_action(action)
+        known = AuditSubject.objects.filter(entry=entry, kind=Kind.BACKEND)
+        backends = set(known.values_list("row", flat=True))
+        kept = [
+            AuditSubject(entry_id=entry, kind=kind, row=pk, name=name)
+            for kind, pk, name in found
+            if kind == Kind.BACKEND and pk not in backends
+        ]
+        # one row, and not one for each message
+        if ids := [pk for kind, pk, _name in found if kind == Kind.MESSAGE]:
+            last = ids[-1]
+            kept.append(
+                AuditSubject(
+                    entry_id=entry, kind=Kind.MESSAGES, row=ids[0], last_row=last, rows=ids
+                )
+            )
+        AuditSubject.objects.bulk_create(kept)
+
+
 def keep(
     *,
     kind: str,
@@ -92,12 +118,30 @@ def of(subjects: Mapping[str, Iterable[int]]) -> list[AuditEntry]:
     named = (Q(kind=kind, row__in=list(ids)) for kind, ids in subjects.items())
     theirs = AuditSubject.objects.filter(reduce(or_, named, Q()))
     newest = theirs.order_by("-entry").values_list("entry", flat=True).distinct()[:SHOWN]
-    return list(_with_links(AuditEntry.objects.filter(pk__in=list(newest))).order_by("-pk"))
+    found = {*newest, *_by_chunks(subjects.get(Kind.MESSAGE, ()))}
+    rows = AuditEntry.objects.filter(pk__in=sorted(found)[-SHOWN:])
+    return list(_with_links(rows).order_by("-pk"))
+
+
+def _by_chunks(ids: Iterable[int]) -> set[int]:
+    """Return the newest entries with chunks that have one of some messages."""
+    wanted = set(ids)
+    if not wanted:
+        return set()
+    around = reduce(or_, (Q(row__lte=pk, last_row__gte=pk) for pk in wanted))
+    chunks = AuditSubject.objects.filter(around, kind=Kind.MESSAGES).order_by("-entry")
+    found: set[int] = set()
+    for entry, rows in chunks.values_list("entry", "rows").iterator(100):
+        if len(found) >= SHOWN:
+            break
+        if not wanted.isdisjoint(rows or ()):
+            found.add(entry)
+    return found
 
 
 def _with_links(rows: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
     """Read what entries are linked to: of a bulk action itself, not its hundreds of messages."""
-    linked = AuditSubject.objects.exclude(
+    linked = AuditSubject.objects.exclude(kind=Kind.MESSAGES).exclude(
         kind=Kind.MESSAGE, entry__kind__in=[*BulkAction.Kind.values, "stop"]
     )
     found = rows.prefetch_related(Prefetch("subjects", linked.order_by("pk"), "linked"))
@@ -118,10 +162,7 @@ def _subjects(subject: models.Model | None) -> list[tuple[str, int, str]]:
 
 
 def _of_bulk_action(action: BulkAction) -> list[tuple[str, int, str]]:
-    """Return the messages and backends of the next chunk of a bulk action.
-
-    A later chunk is of the same backend, if operators have chosen a group.
-    """
+    """Return the messages and backends of the next chunk of a bulk action."""
     rows = bulk_actions.next_transmissions(action)
     columns = "message", "connection__backend", "connection__backend__name"
     found = list(rows.order_by().values_list(*columns).distinct())

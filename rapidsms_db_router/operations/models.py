@@ -220,6 +220,7 @@ class AuditSubject(PrimaryModel):
 
         BACKEND = "backend", _("backend")
         MESSAGE = "message", _("message")
+        MESSAGES = "messages", _("messages")
         CONNECTION = "connection", _("connection")
         BULK_ACTION = "bulk_action", _("bulk action")
         DRAFT = "draft", _("draft")
@@ -230,6 +231,10 @@ class AuditSubject(PrimaryModel):
     row = models.BigIntegerField()
     #: A backend's name.
     name = models.CharField(max_length=75, blank=True)
+    #: The primary keys of the messages of one chunk, in order; ``row`` is the first of them ...
+    rows = models.JSONField(null=True)
+    #: ... and this the last.
+    last_row = models.BigIntegerField(null=True)
 
     objects = PrimaryManager()
 

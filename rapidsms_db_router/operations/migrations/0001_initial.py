@@ -149,6 +149,7 @@ class Migration(migrations.Migration):
                         choices=[
                             ("backend", "backend"),
                             ("message", "message"),
+                            ("messages", "messages"),
                             ("connection", "connection"),
                             ("bulk_action", "bulk action"),
                             ("draft", "draft"),
@@ -158,6 +159,8 @@ class Migration(migrations.Migration):
                 ),
                 ("row", models.BigIntegerField()),
                 ("name", models.CharField(blank=True, max_length=75)),
+                ("rows", models.JSONField(null=True)),
+                ("last_row", models.BigIntegerField(null=True)),
                 (
                     "entry",
                     models.ForeignKey(

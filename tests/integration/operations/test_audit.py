@@ -14,7 +14,7 @@ from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import BulkAction, Message, Transmission
 from rapidsms_db_router.operations import audit, export
 from rapidsms_db_router.operations.listing import Wanted
-from rapidsms_db_router.operations.models import AuditEntry, Draft
+from rapidsms_db_router.operations.models import AuditEntry, AuditSubject, Draft
 from rapidsms_db_router.outbound import pausing
 
 pytestmark = pytest.mark.django_db
@@ -134,6 +134,49 @@ def test_a_bulk_action_that_is_stopped_under_way_is_kept(worker, person, stored,
         ("resend", "amina", 3),
         ("stop", "bela", 1),
     ]
+
+
+def test_each_message_of_a_large_bulk_action_shows_it_and_no_message_between_them(
+    worker, operator, people, stored, monkeypatch, installed_backends
+):
+    monkeypatch.setattr(bulk_actions, "CHUNK", 2)
+    installed_backends["other"] = installed_backends["phones"]
+    (other,) = people(1, "other")
+    persons = [*people(8), other]
+    rows = [
+        stored(person, status="S" if place == 4 else "E") for place, person in enumerate(persons)
+    ]
+    action = bulk_actions.prepare("resend", Transmission.objects.all(), "amina")
+    with worker.commit():
+        bulk_actions.start(action)
+    (entry,) = kept()
+    assert audit.of({"message": [rows[0].message_id]}) == [entry]
+    assert audit.of({"message": [rows[-1].message_id]}) == []
+    worker.work()
+    action.refresh_from_db()
+    assert (action.state, action.changed) == ("done", 8)
+    shown = [audit.of({"message": [row.message_id]}) for row in rows]
+    assert shown == [[entry]] * 4 + [[]] + [[entry]] * 4
+    for backend in (persons[0].backend_id, other.backend_id):
+        assert audit.of({"backend": [backend]}) == [entry]
+    assert audit.of({"message": [row.message_id for row in rows]}) == [entry]
+    text = operator().get(reverse("router-conversation", args=[other.pk])).content.decode()
+    assert "Sent again" in text
+    # the two messages of the first chunk, one row for each further chunk, two backends, the action
+    assert AuditSubject.objects.count() == 2 + 3 + 2 + 1
+
+
+def test_a_chunk_that_cannot_be_kept_is_done_all_the_same(worker, person, stored, monkeypatch):
+    monkeypatch.setattr(bulk_actions, "CHUNK", 1)
+    for _ in range(3):
+        stored(person, status="E")
+    monkeypatch.setattr(audit, "_of_bulk_action", lambda action: [("backend", None, "")])
+    action = bulk_actions.prepare("resend", Transmission.objects.all(), "amina")
+    with worker.commit():
+        bulk_actions.start(action)
+    worker.work()
+    action.refresh_from_db()
+    assert (action.state, action.changed) == ("done", 3)
 
 
 def test_an_answer_is_kept_without_its_text(operator, person):
