@@ -8,7 +8,7 @@ from rapidsms_db_router import signals
 
 
 class OperationsConfig(AppConfig):
-    """Fills the tallies, tells of incidents, and prunes old messages, at each turn of recovery.
+    """Fills the tallies, tells of incidents, and prunes what is old, at each turn of recovery.
 
     What people do is kept.
     Tallies of hours to which old rows have come over are filled anew.
@@ -21,12 +21,13 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         from rapidsms_db_router.operations import alerts, audit, checks  # noqa: F401
-        from rapidsms_db_router.operations.retention import sweeping
+        from rapidsms_db_router.operations.retention import auditing, sweeping
         from rapidsms_db_router.operations.tallies import filling, hours
 
         signals.recovery_turn.connect(alerts.at_recovery)
         signals.recovery_turn.connect(filling.at_recovery)
         signals.recovery_turn.connect(sweeping.at_recovery)
+        signals.recovery_turn.connect(auditing.at_recovery)
         signals.operator_acted.connect(audit.at_action)
         signals.bulk_action_goes_on.connect(audit.at_chunk)
         signals.rows_imported.connect(hours.at_import)

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from rapidsms_db_router.operations.retention.archives import NAME
-from rapidsms_db_router.operations.retention.rules import FEWEST_DAYS, PERIODS
+from rapidsms_db_router.operations.retention.rules import AUDIT, FEWEST_DAYS, PERIODS
 
 
 @register
@@ -46,7 +46,7 @@ def check_retention(**_: Any) -> list[CheckMessage]:
         return [_wrong_retention(f"DB_ROUTER_RETENTION is {value!r}.")]
     found: list[CheckMessage] = []
     for key, said in value.items():
-        if key in PERIODS:
+        if key in (*PERIODS, AUDIT):
             if isinstance(said, bool) or not isinstance(said, int) or said < FEWEST_DAYS:
                 found.append(_wrong_retention(f"DB_ROUTER_RETENTION[{key!r}] is {said!r}."))
         elif key != "archive":
@@ -60,8 +60,9 @@ def _wrong_retention(said: str) -> CheckMessage:
     return Error(
         said,
         hint=(
-            f"Set 'text', 'delivered' and 'failed' to whole numbers of days from {FEWEST_DAYS} on,"
-            " and 'archive' to a name of letters, digits, '-' and '_'. Each may be left out."
+            "Set 'text', 'delivered', 'failed' and 'audit' to whole numbers of days from"
+            f" {FEWEST_DAYS} on, and 'archive' to a name of letters, digits, '-' and '_'. Each may"
+            " be left out."
         ),
         id="rapidsms_db_router_operations.E002",
     )

@@ -263,17 +263,17 @@ class Access(models.Model):
 
 
 class Sweep(PrimaryModel):
-    """How far retention has looked through the messages, for one of its periods.
+    """How far retention has looked through the messages, or the audit, for one of its periods.
 
-    A sweep goes from the oldest message to the youngest that the period may be over for. There it
+    A sweep goes from the oldest row to the youngest that the period may be over for. There it
     waits for more. Once a day it begins anew, for what could not go the time before.
     """
 
     #: A key of ``DB_ROUTER_RETENTION``.
     period = models.CharField(max_length=9, unique=True)
-    #: The primary key of the last message that it has looked at.
+    #: The primary key of the last message, or audit entry, that it has looked at.
     last_id = models.BigIntegerField(default=0)
-    #: When it last began with the oldest message.
+    #: When it last began with the oldest.
     begun = models.DateTimeField()
     #: When it looks again.
     next_look = models.DateTimeField()

@@ -19,6 +19,8 @@ from rapidsms_db_router.operations.tallies.hours import OPEN_FOR
 #: The keys of ``DB_ROUTER_RETENTION`` that are days: texts are erased, and rows are deleted that
 #: have ended well, or of which some were given up.
 PERIODS = TEXT, DELIVERED, FAILED = "text", "delivered", "failed"
+#: The key that is days after which audit entries and ended bulk actions are deleted.
+AUDIT = "audit"
 #: No period is shorter: until then delivery reports are awaited.
 FEWEST_DAYS = OPEN_FOR.days
 #: The statuses of messages that have ended.

@@ -223,6 +223,7 @@ def test_without_the_setting_nothing_goes(person, old, settings):
         {"text": "30"},
         {"text": True},
         {"delivered": 2},
+        {"audit": 2},
         {"days": 3},
         {"archive": "a/b"},
     ],
