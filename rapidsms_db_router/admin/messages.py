@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.apps import apps
 from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
@@ -17,7 +16,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rapidsms.models import Connection
 
-from rapidsms_db_router import personal
 from rapidsms_db_router.admin.base import (
     SHORT,
     BackendFilter,
@@ -28,7 +26,7 @@ from rapidsms_db_router.admin.base import (
 )
 from rapidsms_db_router.admin.pages import address, linked
 from rapidsms_db_router.admin.states import StateFilter
-from rapidsms_db_router.choices import FAILED, RETRYING, WORDS, Status
+from rapidsms_db_router.choices import FAILED, RETRYING, WORDS, Direction, Status
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.identities import masked
 from rapidsms_db_router.models import BulkAction, FormerConnection, Message, Transmission
@@ -117,21 +115,17 @@ class MessageAdmin(ReadOnlyAdmin):
         # in no order: the database would rather walk along the primary key for that
         theirs = Transmission.objects.filter(message=OuterRef("pk")).order_by()
         found: QuerySet[Message] = super().get_queryset(request)
-        found = found.annotate(
+        return found.annotate(
             one_number=Subquery(theirs.values(said=IDENTITY)[:1]),
             one_connection=Subquery(theirs.values("connection")[:1]),
             one_backend=Subquery(theirs.values(said=BACKEND)[:1]),
             another=Subquery(theirs.values("pk")[1:2]),
         )
-        # where the operations app is installed, it says which messages are broadcasts
-        is_there = apps.is_installed(personal.OPERATIONS)
-        return found.select_related("broadcast") if is_there else found
 
     def view_on_site(self, message: Any) -> str | None:
-        """The operators' page of the broadcast; or of the conversation with one person."""
-        if message.another:
-            is_broadcast = getattr(message, "broadcast", None) is not None
-            return address("router-broadcast", message.pk if is_broadcast else None)
+        """The operators' page of its recipients; or of the conversation with one person."""
+        if message.another and message.direction == Direction.OUTGOING:
+            return address("router-broadcast", message.pk)
         return address("router-conversation", message.one_connection)
 
     @admin.display(description=gettext_lazy("number"))

@@ -118,6 +118,27 @@ def searched(term: str) -> list[int]:
     return list(of_texts.values_list("pk", flat=True)[:MOST_FOUND])
 
 
+def with_others(rows: QuerySet[Transmission]) -> QuerySet[Transmission]:
+    """Add to transmissions whether the message of each is for other people, too.
+
+    :param rows: those of one page: each is a look into the index of messages.
+    """
+    others = Transmission.objects.filter(message=OuterRef("message")).exclude(pk=OuterRef("pk"))
+    return rows.annotate(has_others=Exists(others))
+
+
+def recipients(message: Message, after: int = 0, rows: int = ROWS) -> list[Transmission]:
+    """Return the transmissions of a message, by their connections.
+
+    :param after: the primary key of a connection: the first one is behind it.
+    :param rows: how many of them.
+    """
+    # by the index of message and connection
+    found = Transmission.objects.filter(message=message, connection__gt=after)
+    found = found.select_related("connection__backend", "connection__contact", "former")
+    return list(found.order_by("connection_id")[:rows])
+
+
 def newest(rows: QuerySet[Transmission], most: int) -> list[int]:
     """Return the newest of the transmissions of some people: primary keys, the newest first.
 
@@ -133,4 +154,4 @@ def _cut(found: QuerySet[Transmission], rows: int) -> Page:
     ids = list(found.values_list("pk", flat=True)[: rows + 1])
     shown = Transmission.objects.filter(pk__in=ids[:rows]).order_by("-pk")
     shown = shown.select_related("message", "connection__backend", "connection__contact", "former")
-    return Page(list(shown), ids[rows - 1] if len(ids) > rows else None)
+    return Page(list(with_others(shown)), ids[rows - 1] if len(ids) > rows else None)

@@ -1,4 +1,4 @@
-"""One broadcast: how far it has come, why some failed; pausing, cancelling and repeating it."""
+"""One outbound message: how far it has come, to whom; pausing, cancelling and repeating it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from rapidsms_db_router import bulk_actions, personal
-from rapidsms_db_router.models import Batch, BulkAction, Transmission
+from rapidsms_db_router.choices import Direction
+from rapidsms_db_router.models import Batch, BulkAction, Message, Transmission
 from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.message import has_expired
-from rapidsms_db_router.operations import audit
+from rapidsms_db_router.operations import audit, listing
 from rapidsms_db_router.operations.broadcasts import progress
-from rapidsms_db_router.operations.models import Broadcast
+from rapidsms_db_router.operations.listing import ROWS
 from rapidsms_db_router.operations.views.base import OperatorsPage
+from rapidsms_db_router.operations.views.messages import primary_key
 from rapidsms_db_router.outbound import pausing
 
 #: The permission to pause a message and to have it go on.
@@ -29,21 +31,23 @@ NEEDED = {"pause": PAUSE, "go_on": PAUSE, "cancel": CANCEL, "repeat": RESEND}
 
 
 class BroadcastView(OperatorsPage):
-    """One broadcast."""
+    """One outbound message, a broadcast or one to a few: its recipients, and their statuses."""
 
     template_name = "rapidsms_db_router/operations/broadcast.html"
     menu = "broadcasts"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        found, user = _broadcast(kwargs["pk"]), self.request.user
-        message = found.message
+        message, user = _message(kwargs["pk"]), self.request.user
         told = progress.progress(message)
+        after = primary_key(self.request.GET.get("after")) or 0
+        rows = listing.recipients(message, after, ROWS + 1)
         return super().get_context_data(
-            broadcast=found,
             message=message,
             progress=told,
             failed=sum(each.count for each in told.reasons if not each.given_up),
             expired=has_expired(message),
+            rows=rows[:ROWS],
+            after=rows[ROWS - 1].connection_id if len(rows) > ROWS else None,
             history=audit.of({"message": [message.pk]}),
             may_see=personal.may_see(user),
             may={asked: user.has_perm(permission) for asked, permission in NEEDED.items()},
@@ -57,7 +61,7 @@ class BroadcastView(OperatorsPage):
             return HttpResponse(_("This action is not known."), status=400)
         if not request.user.has_perm(NEEDED[asked]):
             return self.handle_no_permission()
-        message, user = _broadcast(pk).message, request.user.get_username()
+        message, user = _message(pk), request.user.get_username()
         if asked == "pause":
             if not pausing.pause(pk, by=user):
                 messages.info(request, _("It was paused already."))
@@ -83,7 +87,7 @@ class BroadcastView(OperatorsPage):
         return redirect(f"{reverse('router-action', args=[action.pk])}?broadcast={pk}")
 
 
-def _broadcast(pk: int) -> Broadcast:
-    rows = Broadcast.objects.select_related("message")
-    found: Broadcast = get_object_or_404(rows, message=pk)
+def _message(pk: int) -> Message:
+    rows = Message.objects.filter(direction=Direction.OUTGOING).select_related("broadcast")
+    found: Message = get_object_or_404(rows, pk=pk)
     return found

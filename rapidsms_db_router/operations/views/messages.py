@@ -96,7 +96,8 @@ class ConversationView(OperatorsPage):
             of_person = of_person.filter(pk__lt=before)
         ids = listing.newest(of_person, listing.ROWS + 1)
         shown = Transmission.objects.filter(pk__in=ids[: listing.ROWS]).order_by("-pk")
-        rows = list(shown.select_related("message", "connection__backend", "former"))
+        shown = shown.select_related("message", "connection__backend", "former")
+        rows = list(listing.with_others(shown))
         return super().get_context_data(
             connection=connection,
             history=audit.of(

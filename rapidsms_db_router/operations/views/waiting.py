@@ -15,9 +15,8 @@ from django.utils.translation import gettext_lazy
 from rapidsms_db_router import bulk_actions, personal
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.models import Batch, BulkAction, Transmission
-from rapidsms_db_router.operations import waiting
+from rapidsms_db_router.operations import listing, waiting
 from rapidsms_db_router.operations.listing import ROWS
-from rapidsms_db_router.operations.models import Broadcast
 from rapidsms_db_router.operations.views.backend import backend_of
 from rapidsms_db_router.operations.views.base import OperatorsPage
 from rapidsms_db_router.operations.views.messages import primary_key
@@ -148,17 +147,15 @@ class WaitingGroupView(OperatorsPage):
 
 
 def _told(some: list[Batch]) -> list[dict[str, Any]]:
-    """Return what is shown of batches: their first person, and whether they are of a broadcast."""
+    """Return what is shown of batches: their first person, and whether there are others."""
     first = {batch.pk: batch.transmission_ids[0] for batch in some if batch.transmission_ids}
-    rows = Transmission.objects.select_related("connection", "former").in_bulk(list(first.values()))
-    of_broadcasts = Broadcast.objects.filter(message__in={batch.message_id for batch in some})
-    broadcasts = set(of_broadcasts.values_list("message", flat=True))
+    shown = listing.with_others(Transmission.objects.select_related("connection", "former"))
+    rows = shown.in_bulk(list(first.values()))
     return [
         {
             "batch": batch,
             "people": len(batch.transmission_ids),
             "row": rows.get(first.get(batch.pk, 0)),
-            "is_broadcast": batch.message_id in broadcasts,
         }
         for batch in some
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 import pytest
 from django.core.cache import cache
 from django.urls import reverse
-from rapidsms.router import send
+from rapidsms.router import receive, send
 
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
@@ -165,11 +166,58 @@ def test_an_action_that_is_none_is_refused(operator, page):
     assert client.post(missing, {"do": "pause"}).status_code == 404
 
 
-def test_only_a_broadcast_is_paused_on_the_page(operator, worker, people):
+def test_a_message_to_a_few_has_a_page_and_is_paused_there(operator, worker, people):
     with worker.commit():
         message = send("to few", people(3)).database_message
     page = reverse("router-broadcast", args=[message.pk])
-    assert operator("pause_message").post(page, {"do": "pause"}).status_code == 404
+    client = operator("pause_message")
+    assert client.post(page, {"do": "pause"}).status_code == 302
+    text = client.get(page).content.decode()
+    assert "Paused since" in text and "Message of" in text
+    assert "to few" not in client.get(reverse("router-broadcasts")).content.decode()
+
+
+def test_each_recipient_is_reached_from_the_list_and_from_any_conversation(
+    operator, worker, people, person
+):
+    several = people(3)
+    with worker.commit():
+        message = send("to few", several).database_message
+        send("to one", [several[0]])
+    worker.work()
+    failed = message.transmissions.order_by("pk")[1]
+    Transmission.objects.filter(pk=failed.pk).update(status="E", error="no such number 0772123456")
+    page = reverse("router-broadcast", args=[message.pk])
+    client = operator("see_personal")
+    listed = [reverse("router-messages")]
+    listed += [reverse("router-conversation", args=[each.pk]) for each in several]
+    counts = [client.get(url).content.decode().count(f'href="{page}"') for url in listed]
+    # the message to one person has no such link
+    assert counts == [3, 1, 1, 1]
+    text = client.get(page).content.decode()
+    assert all(each.identity in text for each in several)
+    assert text.count(">Sent</span>") == 2 and text.count(">Failed</span>") == 1
+    assert "no such number 0772123456" in text
+    masked = operator().get(page).content.decode()
+    assert not any(each.identity in masked for each in several) and "0772123456" not in masked
+
+
+def test_the_recipients_of_a_broadcast_are_shown_page_by_page(operator, broadcast, monkeypatch):
+    monkeypatch.setattr("rapidsms_db_router.operations.views.broadcast.ROWS", 20)
+    client, url = operator("see_personal"), reverse("router-broadcast", args=[broadcast.pk])
+    first = client.get(url).content.decode()
+    (more,) = re.findall(r'href="(\?after=[0-9]+)"', first)
+    second = client.get(url + more).content.decode()
+    assert "?after=" not in second
+    numbers = [re.findall(r">([+]2547[0-9]+)</a>", text) for text in (first, second)]
+    assert [len(each) for each in numbers] == [20, 10]
+    assert len({*numbers[0], *numbers[1]}) == 30
+
+
+def test_an_inbound_message_has_no_page_of_recipients(operator, person):
+    message = receive("ping", person).dbm
+    page = reverse("router-broadcast", args=[message.pk])
+    assert operator().get(page).status_code == 404
 
 
 def test_the_end_is_told_by_the_rate_until_there_is_a_pace(broadcast, person):
