@@ -57,14 +57,14 @@ def prepare(
 ) -> BulkAction:
     """Choose the rows of a bulk action; nothing is changed yet.
 
-    What arrives, or errs, later is not among them.
+    Rows that arrive, or become errored, later are not among them.
 
     :param kind: a ``BulkAction.Kind``.
     :param rows: among which to choose: transmissions, messages or batches, as its kind says. Those
         that the action cannot change are left out.
-    :param requested_by: who asks for it.
+    :param requested_by: the name of the user that asks for it.
     :param reason: why, as it is shown.
-    :param send_at: from when on they are to be sent, for ``move``.
+    :param send_at: the date from which they are to be sent, for ``move``.
     :returns: the bulk action, with its ``total``.
     :raises ValueError: if ``move`` has no date, or another kind has one.
     """
@@ -123,7 +123,7 @@ def start(action: BulkAction, *, by: str = "") -> None:
 
     A bulk action that has begun already is left alone.
 
-    :param by: who confirms it, if that is not who asked for it.
+    :param by: the user that confirms it, if another user asked for it.
     """
     if not _begin(action, by):
         return
@@ -156,9 +156,9 @@ def go_on(action_id: int) -> bool:
 def stop(action: BulkAction, *, by: str = "") -> bool:
     """Do no further chunk of a bulk action; return whether there were any.
 
-    What was done stays done.
+    Chunks that are done stay done.
 
-    :param by: who stops it, if that is not who asked for it.
+    :param by: the user that stops it, if another user asked for it.
     """
     with transaction.atomic(using=alias()):
         # waits for a chunk that is being done

@@ -59,7 +59,7 @@ class DatabaseRouter(LazyRouter):
         :param kwargs: passed on to ``class_``: ``fields``, ``in_response_to`` and so on.
         :returns: the message; if a gateway has posted it before (the same connections,
             external id and text, within a day), with the row of the first.
-        :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection.
+        :raises ~rapidsms_db_router.errors.InvalidConnection: if a connection is not saved.
         """
         found = recipients(connections)
         msg = super().new_incoming_message(text=text, connections=found, class_=class_, **kwargs)
@@ -141,12 +141,12 @@ class DatabaseRouter(LazyRouter):
         :param connections: to whom: a QuerySet, list, generator or one ``Connection``.
         :param class_: the class of the message object.
         :param not_before: the message is stored, and held until then.
-        :param expires_at: who has not been sent the message by then is not sent it any more, but
-            becomes E with the reason "expired".
+        :param expires_at: a recipient that was not sent the message by then becomes E with the
+            reason "expired".
         :param kwargs: passed on to ``class_``.
-        :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection.
-        :raises ValueError: for what is no moment in time, and for a message that would expire
-            before it may be sent.
+        :raises ~rapidsms_db_router.errors.InvalidConnection: if a connection is not saved.
+        :raises ValueError: if a date is no moment in time, or if the message would expire before
+            it may be sent.
         """
         objects.check_moment("not_before", not_before)
         objects.check_moment("expires_at", expires_at)
@@ -234,7 +234,7 @@ class DatabaseRouter(LazyRouter):
 
         :param backend_name: a name in ``INSTALLED_BACKENDS``.
         :param id_: the primary key of the message's row.
-        :param identities: whom to send it to.
+        :param identities: the recipients.
         :param context: what the message's ``extra_backend_context()`` returned.
         :returns: what the backend returns: nothing, or by identity the gateway's own id of what it
             took, or the exception why it did not.
@@ -275,9 +275,9 @@ class DatabaseRouter(LazyRouter):
         :param direction: ``"I"`` or ``"O"``.
         :param connections: a QuerySet, list, generator or one ``Connection``.
         :param fields: stored with the message; ``external_id`` in its own column too.
-        :returns: the stored message, Q; E if it is to be sent to nobody. For the duplicate of
-            an inbound message (see :meth:`new_incoming_message`), the row of the first.
-        :raises ~rapidsms_db_router.errors.InvalidConnection: for what is no saved connection;
+        :returns: the stored message, Q; E if it has no recipient. For the duplicate of an
+            inbound message (see :meth:`new_incoming_message`), the row of the first.
+        :raises ~rapidsms_db_router.errors.InvalidConnection: if a connection is not saved; then
             nothing is stored.
         """
         return messages.store(direction, connections, text, fields).message

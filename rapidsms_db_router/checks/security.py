@@ -29,7 +29,7 @@ def check_views(**_: Any) -> list[CheckMessage]:
     """Check each view for gateways that the URL configuration reaches (``check --deploy``).
 
     W050
-        A view of this app lets everybody in: it has neither ``secret=`` nor ``networks=``, and
+        A view of this app has no guard: it has no ``secret=`` and no ``networks=``, and
         takes no signed reports.
     W051
         A view of RapidSMS takes messages or reports from everybody.

@@ -45,7 +45,7 @@ class AccessMixin(View):
         ``"10.1.2.3"``. The caller's address is ``REMOTE_ADDR``.
     :param trusted_proxies: addresses of proxies that set ``X-Forwarded-For``. If ``REMOTE_ADDR``
         is one of these, the caller is the last address in ``X-Forwarded-For`` that is not. Without
-        this argument nobody reads ``X-Forwarded-For``.
+        this argument ``X-Forwarded-For`` is not read.
     :raises ~django.core.exceptions.ImproperlyConfigured: from ``as_view()``, for an empty value,
         ``None`` (as of an environment variable that is not set), and what is no network.
     """

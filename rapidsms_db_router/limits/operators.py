@@ -93,7 +93,7 @@ def pause(
     :param by: the operator's name, as it is shown.
     :param reason: why, as it is shown.
     :param until: when the backend is called again; ``None``: once it is resumed.
-    :raises ValueError: if that is not later than now.
+    :raises ValueError: if ``until`` is not later than now.
     """
     moment = now()
     if until is not None and until <= moment:

@@ -28,7 +28,7 @@ RENEWAL = LEASE.total_seconds() / 2
 
 @dataclass(frozen=True)
 class Demand:
-    """What a sender could do with a backend now, were there no limits."""
+    """What a sender could do with a backend now without any limit."""
 
     #: Calls it could have in flight.
     calls: int

@@ -44,7 +44,7 @@ class BackendStateQuerySet(models.QuerySet["BackendState"]):
 class BackendState(PrimaryModel):
     """Whether a backend may be called now: its pause, its circuit breaker and its rate.
 
-    Whatever decides by it, or changes it, locks it first.
+    Code that decides by it, or changes it, locks it first.
     """
 
     #: The backend.
@@ -96,7 +96,7 @@ class SlotLease(PrimaryModel):
     sender = models.UUIDField(default=uuid.uuid4)
     #: Calls that it may have in flight at once.
     slots = models.PositiveIntegerField(default=0)
-    #: Calls that it could have in flight now, were there no limit.
+    #: Calls that it could have in flight now without any limit.
     wanted = models.PositiveIntegerField(default=0)
     #: Calls that it has in flight.
     in_flight = models.PositiveIntegerField(default=0)

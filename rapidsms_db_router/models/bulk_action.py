@@ -71,11 +71,11 @@ class BulkAction(PrimaryModel):
     kind = models.CharField(max_length=9, choices=Kind.choices)
     #: How far it has come.
     state = models.CharField(max_length=8, choices=State.choices, default=State.PREPARED)
-    #: Who asked for it: a user's name, or the name of a command.
+    #: The name of the user, or of the command, that asked for it.
     requested_by = models.CharField(max_length=150, blank=True)
-    #: Why, in words of whoever asked for it.
+    #: The reason, in the words of that user.
     reason = models.CharField(max_length=200, blank=True)
-    #: From when on its rows are to be sent, if it is ``move``.
+    #: The date from which its rows are to be sent, if it is ``move``.
     send_at = models.DateTimeField(null=True)
     #: When its rows were chosen.
     created = models.DateTimeField(default=now)

@@ -72,7 +72,7 @@ class EarlyReport(PrimaryModel):
     )
     #: The primary key of the message, if it was said: perhaps of none.
     message_id = models.BigIntegerField(null=True)
-    #: Whom the message was for, if it was said.
+    #: The recipient of the message, if it was said.
     identity = models.CharField(max_length=100, blank=True)
     #: What became of it; see :class:`~rapidsms_db_router.choices.Outcome`.
     outcome = models.CharField(max_length=9, choices=Outcome.choices)

@@ -63,11 +63,11 @@ class Message(PrimaryModel):
     #: What the backend of an outgoing message gets as its context; ``None`` if the message was
     #: not stored by the router.
     context = models.JSONField(null=True, blank=True)
-    #: Before when none of its transmissions is sent.
+    #: No transmission is sent before this date.
     not_before = models.DateTimeField(null=True, blank=True)
-    #: From when on none of them is sent any more.
+    #: No transmission is sent from this date on.
     expires_at = models.DateTimeField(null=True, blank=True)
-    #: Since when operators have no more of it sent; ``None``: it is not paused.
+    #: When operators paused it; ``None``: it is not paused.
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Dotted path of the RapidSMS message's class, where it is not the usual one.
     message_class = models.CharField(max_length=255, blank=True)

@@ -150,7 +150,7 @@ class Transmission(PrimaryModel):
         on_delete=models.CASCADE,
         db_index=False,  # the unique constraint's index begins with it
     )
-    #: From or to whom; ``None`` if that was deleted: then ``former`` tells. The key stays.
+    #: The sender or the recipient; ``None`` if it was deleted, see ``former``. The key stays.
     connection: Any = LooseForeignKey(  # type: ignore[misc]  # of a row that waits it is there
         Connection,
         related_name="transmissions",

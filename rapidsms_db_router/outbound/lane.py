@@ -184,7 +184,7 @@ class Lane:
         return min(self.options.call_size, max(1, allowed))
 
     def demand(self, moment: float) -> Demand:
-        """Return what could be done now, were there no limits."""
+        """Return what could be done now without any limit."""
         in_flight = len(self.calls) - len(self.ended)
         waiting = self.waiting
         calls = in_flight + ceil(waiting / self.options.call_size)

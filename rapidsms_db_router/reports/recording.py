@@ -48,17 +48,17 @@ def record(
 ) -> bool:
     """Take what a gateway says about one recipient of a message, and move the transmission.
 
-    It is named by the message's id and the recipient's identity, or by the gateway's own id, which
-    the backend returned from ``send()``. What is not known is logged, and never an error; a report
-    of an id that the backend has yet to return is kept for it, for a day.
+    The transmission is named by the message's id and the recipient's identity, or by the gateway's
+    own id, which the backend returned from ``send()``. An unknown transmission is logged, and is no
+    error. A report of an id that the backend has yet to return is kept for a day.
 
     :param outcome: one of :class:`~rapidsms_db_router.choices.Outcome`. ``"delivered"`` makes the
         transmission D; ``"failed"`` and ``"rejected"`` E, unless it is D; ``"accepted"`` and
-        ``"buffered"`` S, where nobody knew how the sending had ended. What was never handed to a
-        gateway does not move.
+        ``"buffered"`` S, if the outcome of sending was unknown. A transmission that was never
+        handed to a gateway does not move.
     :param message_id: the ``id_`` that the backend was given.
-    :param identity: whom the message was for; needs not be said if it was for one alone. Numbers
-        are compared by their digits.
+    :param identity: the recipient; not needed for a message to one recipient. Numbers are compared
+        by their digits.
     :param external_id: the gateway's own id, of the message or of a part of it.
     :param backend_name: the backend's name, where identities or ids of several may be alike.
     :param date: when it was delivered, also as a text in ISO 8601; now, if it is not said, or
@@ -66,8 +66,8 @@ def record(
         the current time zone.
     :param reason: why it was not, in the gateway's words.
     :returns: whether anything moved.
-    :raises ValueError: for an outcome that is none. No other value is an error: what no column
-        holds is replaced or cut.
+    :raises ValueError: if the outcome is unknown. No other value is an error: a value that no
+        column holds is replaced or cut.
     """
     report = read(
         outcome,

@@ -54,7 +54,7 @@ def read(
 
     What no column holds is replaced or cut, which is logged; what is no id is left out.
 
-    :raises ValueError: for an outcome that is none.
+    :raises ValueError: if the outcome is unknown.
     """
     found = Outcome(outcome)
     cleaned: list[str] = []

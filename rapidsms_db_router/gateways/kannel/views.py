@@ -64,10 +64,10 @@ class InboundForm(KannelForm):
 class KannelBackendView(AccessMixin, views.KannelBackendView):
     """Takes what people text, as RapidSMS's view of this name does, and loses none of it.
 
-    With ``message_id=%I`` in Kannel's ``get-url`` a message that Kannel posts again, since it did
-    not hear the answer, is told from a new one. A text in another charset than UTF-8, such as
-    Kannel's UTF-16BE for what the GSM alphabet does not have, is read in that charset; and an
-    empty text is a message, too. ``as_view()`` takes the arguments of
+    Kannel posts a message again if it did not hear the answer. ``message_id=%I`` in Kannel's
+    ``get-url`` tells it from a new message. A text in another charset than UTF-8 is read in that
+    charset, such as UTF-16BE for letters that the GSM alphabet does not have. An empty text is a
+    message, too. ``as_view()`` takes the arguments of
     :class:`~rapidsms_db_router.gateways.access.AccessMixin`.
     """
 
@@ -102,10 +102,10 @@ def decode(text: bytes, charset: str) -> str:
 
 
 class DeliveryReportView(AccessMixin, views.DeliveryReportView):
-    """Stores delivery reports, as RapidSMS's view of this name does; those without words, too.
+    """Stores delivery reports, as RapidSMS's view of this name does, and those without words.
 
-    Some message centres say no more than that a message was delivered, so that Kannel has nothing
-    to put into ``status_text``; others have no name for ``smsc``.
+    Some message centres say only that a message was delivered, so that Kannel's ``status_text`` is
+    empty; others have no name for ``smsc``.
 
     A report without the signature of :class:`.KannelBackend` is refused with 403.
     """
