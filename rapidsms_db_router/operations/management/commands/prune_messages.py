@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--archive",
             metavar="NAME",
-            help="write what goes to archives of this name before",
+            help="first write the deleted rows to archives of this name",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
