@@ -11,7 +11,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, transaction
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
 from rapidsms.models import Backend, Connection
 
 from rapidsms_db_router import bulk_actions
@@ -164,12 +164,14 @@ def _subjects(subject: models.Model | None) -> list[tuple[str, int, str]]:
 def _of_bulk_action(action: BulkAction) -> list[tuple[str, int, str]]:
     """Return the messages and backends of the next chunk of a bulk action."""
     rows = bulk_actions.next_transmissions(action)
-    columns = "message", "connection__backend", "connection__backend__name"
-    found = list(rows.order_by().values_list(*columns).distinct())
-    messages = sorted({message for message, *_ in found})
-    backends = sorted({(pk, name) for _, pk, name in found})
+    # not joined: the plan of a join may read most connections for one chunk
+    backend = Connection.objects.filter(pk=OuterRef("connection")).values("backend")
+    found = list(rows.order_by().values_list("message", Subquery(backend)).distinct())
+    messages = sorted({message for message, _ in found})
+    keys = {pk for _, pk in found if pk is not None}
+    names = dict(Backend.objects.using(alias()).filter(pk__in=keys).values_list("pk", "name"))
     return [
-        *((Kind.BACKEND, pk, name) for pk, name in backends),
+        *((Kind.BACKEND, pk, name) for pk, name in sorted(names.items())),
         *((Kind.MESSAGE, pk, "") for pk in messages),
     ]
 
