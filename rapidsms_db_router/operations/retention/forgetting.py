@@ -76,8 +76,8 @@ def forget(person: Person, *, dry_run: bool = False) -> Counter[str]:
     reports = EarlyReport.objects.filter(identity__in=person.forms)
     done["early reports"] = reports.count() if dry_run else reports.delete()[0]
     for draft in Draft.objects.filter(numbers__isnull=False):
-        kept = [each for each in draft.numbers if not is_one_of(str(each), person.forms)]
-        if len(kept) < len(draft.numbers):
+        kept = [each for each in draft.numbers or [] if not is_one_of(str(each), person.forms)]
+        if len(kept) < len(draft.numbers or []):
             done["drafts"] += 1
             if not dry_run:
                 Draft.objects.filter(pk=draft.pk).update(numbers=kept)
