@@ -100,9 +100,16 @@ class Sender:
     def wait(self, seconds: float) -> bool:
         """Wait until something happens, at most for so many seconds; return whether it did."""
         try:
-            self._inbox.get(timeout=max(seconds, 0.0))()
+            job = self._inbox.get_nowait()
         except Empty:
-            return False
+            # with a time of 0, and without the look before, Python's queue may wait for ever
+            if seconds <= 0:
+                return False
+            try:
+                job = self._inbox.get(timeout=seconds)
+            except Empty:
+                return False
+        job()
         return True
 
     def next_step(self) -> float:
