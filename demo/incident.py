@@ -158,12 +158,12 @@ class Incident:
         for place, first in enumerate(range(0, len(waiting), 200)):
             Batch.objects.create(
                 message=self.message, backend=self.failing, position=place,
-                transmission_ids=waiting[first : first + 200], ready_at=began,
+                transmission_ids=waiting[first : first + 200], due_at=began, ready_at=began,
             )  # fmt: skip
         retrying = [row.pk for row in rows if row.next_try]
         Batch.objects.create(
             message=self.message, backend=self.failing, transmission_ids=retrying,
-            ready_at=self.moment + 5 * MINUTE,
+            due_at=began, ready_at=self.moment + 5 * MINUTE,
         )  # fmt: skip
         Broadcast.objects.create(message=self.message, recipients=len(rows), author="amina")
 
@@ -202,8 +202,9 @@ class Incident:
         )
         ids = [row.pk for row in rows]
         Batch.objects.create(
-            message=message, backend=self.working, transmission_ids=ids, ready_at=tomorrow
-        )
+            message=message, backend=self.working, transmission_ids=ids,
+            due_at=tomorrow, ready_at=tomorrow,
+        )  # fmt: skip
         Broadcast.objects.create(message=message, recipients=len(rows), author="amina")
 
     def states(self):

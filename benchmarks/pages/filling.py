@@ -207,7 +207,15 @@ def wait() -> None:
     queued = Transmission.objects.filter(message__in=keys).order_by("pk")
     Batch.objects.bulk_create(
         (
-            Batch(message_id=key, backend=gateway, transmission_ids=[pk], whole=True, position=-1)
+            Batch(
+                message_id=key,
+                backend=gateway,
+                transmission_ids=[pk],
+                whole=True,
+                position=-1,
+                due_at=date,
+                ready_at=date,
+            )
             for pk, key in queued.values_list("pk", "message")
         ),
         batch_size=500,

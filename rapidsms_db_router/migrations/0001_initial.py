@@ -333,6 +333,7 @@ class Migration(migrations.Migration):
                 ),
                 ("transmission_ids", models.JSONField()),
                 ("position", models.IntegerField(default=0)),
+                ("due_at", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
                 ("ready_at", models.DateTimeField(default=rapidsms_db_router.db.clock.now)),
                 ("claim_token", models.UUIDField(editable=False, null=True)),
                 ("recover_at", models.DateTimeField(null=True)),

@@ -34,8 +34,8 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         """Have all that waits for its gateway be claimable now: the gateway works again."""
         moment = now()
         waiting = self.filter(backend=backend_id, claim_token=None, errored=False)
-        due = models.Q(message__not_before=None) | models.Q(message__not_before__lte=moment)
-        ids = list(waiting.filter(due, ready_at__gt=moment).values_list("pk", flat=True))
+        waiting = waiting.filter(due_at__lte=moment, ready_at__gt=moment)
+        ids = list(waiting.values_list("pk", flat=True))
         for start in range(0, len(ids), CHUNK):
             # by key alone: MariaDB would lock the other indexes first, a sender last
             some = self.filter(pk__in=ids[start : start + CHUNK], claim_token=None)
@@ -77,7 +77,9 @@ class Batch(PrimaryModel):
     #: Its place in the queue of its backend: ``REPLY``, else its number among the batches of
     #: its message. Of several broadcasts the one that has come less far is thereby before others.
     position = models.IntegerField(default=0)
-    #: From when on it may be claimed.
+    #: Since when it is to be sent: its message was stored, or has a date.
+    due_at = models.DateTimeField(default=now)
+    #: From when on it may be claimed: then, or later where its gateway or a next try makes it wait.
     ready_at = models.DateTimeField(default=now)
     #: The claim of the sender that has it, if one has.
     claim_token = models.UUIDField(null=True, editable=False)

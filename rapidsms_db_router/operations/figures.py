@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Func, IntegerField, Min, OuterRef, Q, Subquery, Sum
+from django.db.models import Func, IntegerField, Min, Q, Sum
 from rapidsms.models import Backend
 
 from rapidsms_db_router import conf
@@ -22,7 +22,7 @@ from rapidsms_db_router.limits import circuit, operators
 from rapidsms_db_router.limits.circuit import Circuit
 from rapidsms_db_router.limits.overrides import Limits, limits_of
 from rapidsms_db_router.limits.slots import InFlight, in_flight
-from rapidsms_db_router.models import Batch, Message
+from rapidsms_db_router.models import Batch
 from rapidsms_db_router.operations import histograms
 from rapidsms_db_router.operations.models import Hour, Latency, Outcome, Span, Tally
 from rapidsms_db_router.operations.tallies.hours import HOUR, hour_of
@@ -53,7 +53,7 @@ class Waiting:
     #: Transmissions that may be sent later: a date was set, they will be tried again, or operators
     #: have paused their message.
     later: int = 0
-    #: When the oldest message of those that may be sent now was stored.
+    #: Since when the oldest of those that may be sent now is to be sent.
     since: datetime.datetime | None = None
 
     @property
@@ -153,13 +153,11 @@ def backends() -> list[BackendFigures]:
 def waiting() -> dict[int, Waiting]:
     """Return what waits to be sent, by the backend's primary key."""
     ready = Q(ready_at__lte=now(), paused=False)
-    # not joined: with 100,000 batches the plan of a join would read all messages
-    date = Message.objects.filter(pk=OuterRef("message")).values("date")
-    rows = Batch.objects.filter(claim_token=None).annotate(date=Subquery(date))
+    rows = Batch.objects.filter(claim_token=None)
     found = rows.order_by().values("backend").annotate(
         ready=Sum(Length("transmission_ids"), filter=ready),
         all=Sum(Length("transmission_ids")),
-        since=Min("date", filter=ready),
+        since=Min("due_at", filter=ready),
     )  # fmt: skip
     return {
         row["backend"]: Waiting(row["ready"] or 0, row["all"] - (row["ready"] or 0), row["since"])

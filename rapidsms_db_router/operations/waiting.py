@@ -50,9 +50,9 @@ class Group:
     words: str
     #: How many transmissions.
     people: int
-    #: How many of them were stored more than a day ago.
+    #: How many of them are to be sent for more than a day.
     old: int
-    #: When the oldest was stored.
+    #: Since when the oldest is to be sent.
     since: datetime.datetime
     #: From when on the first may be sent.
     next_at: datetime.datetime
@@ -68,10 +68,8 @@ def condition(why: str, moment: datetime.datetime) -> Q:
         return free & Q(paused=True)
     if why == "retrying":
         return free & Q(paused=False, errored=True)
-    scheduled = Q(ready_at__gt=moment, message__not_before__isnull=False)
-    scheduled &= Q(message__not_before__gt=moment)
     free &= Q(paused=False, errored=False)
-    return free & (scheduled if why == "scheduled" else ~scheduled)
+    return free & (Q(due_at__gt=moment) if why == "scheduled" else Q(due_at__lte=moment))
 
 
 def groups(backend: Backend | None = None) -> list[Group]:
@@ -85,11 +83,10 @@ def groups(backend: Backend | None = None) -> list[Group]:
     if backend is not None:
         rows = rows.filter(backend=backend)
     why: Any = Case(*cases, default=Value("held"), output_field=Text())
-    people = Sum(Length("transmission_ids"))
     found = rows.annotate(why=why).order_by().values("backend", "why").annotate(
-        people=people,
-        old=Sum(Length("transmission_ids"), filter=Q(message__date__lt=moment - OLD)),
-        since=Min("message__date"),
+        people=Sum(Length("transmission_ids")),
+        old=Sum(Length("transmission_ids"), filter=Q(due_at__lt=moment - OLD)),
+        since=Min("due_at"),
         next_at=Min("ready_at"),
     )  # fmt: skip
     counted = list(found)
@@ -116,11 +113,11 @@ def groups(backend: Backend | None = None) -> list[Group]:
 def batches(backend: Backend, why: str, age: datetime.timedelta | None = None) -> QuerySet[Batch]:
     """Return the batches of a group.
 
-    :param age: only of messages that were stored longer ago.
+    :param age: only what is to be sent for longer.
     """
     moment = now()
     rows = Batch.objects.filter(condition(why, moment), backend=backend)
-    return rows if age is None else rows.filter(message__date__lt=moment - age)
+    return rows if age is None else rows.filter(due_at__lt=moment - age)
 
 
 def _words(backend: Backend, why: str, moment: datetime.datetime) -> str:

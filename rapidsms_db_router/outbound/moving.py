@@ -7,7 +7,8 @@ import logging
 from collections.abc import Collection
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Value
+from django.db.models.functions import Least
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
@@ -35,8 +36,11 @@ def move(ids: Collection[int], date: datetime.datetime) -> tuple[int, list[int]]
         waiting = list(named.order_by("pk").select_for_update())
         if not waiting:
             return 0, []
+        # what is sent at once is not due any later for it
+        due_at = date if date > now() else Least("due_at", Value(date))
         # by key alone: MariaDB would lock the other indexes first, a sender last
-        Batch.objects.filter(pk__in=[batch.pk for batch in waiting]).update(ready_at=date)
+        named = Batch.objects.filter(pk__in=[batch.pk for batch in waiting])
+        named.update(due_at=due_at, ready_at=date)
         if retried := [pk for batch in waiting if batch.errored for pk in batch.transmission_ids]:
             Transmission.objects.filter(RETRYING, among(retried)).update(next_try=date)
         if planned := {batch.message_id for batch in waiting if not batch.errored}:

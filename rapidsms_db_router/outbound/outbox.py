@@ -65,7 +65,7 @@ class Outbox:
         batch = Batch(backend=backend, transmission_ids=[], whole=True)
         not_before = getattr(msg, "not_before", None)
         moment = now()
-        batch.ready_at = moment if not_before is None else max(not_before, moment)
+        batch.due_at = batch.ready_at = max(not_before or moment, moment)
         if msg.in_response_to is not None:
             batch.position = REPLY
         is_ready = batch.ready_at == moment

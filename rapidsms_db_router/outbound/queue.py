@@ -123,7 +123,8 @@ def isolate(message_id: int, backend: Backend, ids: Collection[int]) -> list[int
         if left := list(rows.order_by("pk").values_list("pk", flat=True)):
             loose = Batch(message_id=message_id, backend=backend)
             message = outbound.get()
-            loose.ready_at = max(loose.ready_at, message.not_before or loose.ready_at)
+            loose.due_at = max(loose.due_at, message.not_before or loose.due_at)
+            loose.ready_at = loose.due_at
             loose.paused = message.paused_at is not None
             isolated.append(_insert(loose, left).pk)
     return isolated
@@ -142,6 +143,7 @@ def _insert(like: Batch, ids: list[int]) -> Batch:
         backend_id=like.backend_id,
         transmission_ids=ids,
         position=like.position,
+        due_at=like.due_at,
         ready_at=like.ready_at,
         errored=like.errored,
         paused=like.paused,

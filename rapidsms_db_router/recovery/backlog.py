@@ -6,7 +6,6 @@ import datetime
 import logging
 
 from django.db.models import Min
-from django.db.models.functions import Coalesce, Greatest
 from rapidsms.models import Backend
 
 from rapidsms_db_router import signals
@@ -18,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 #: A message that waits for longer than this, though it may be sent, is an old one.
 LONGEST_WAIT = datetime.timedelta(minutes=10)
-#: Since when a message may be sent: it was stored, or its date has come.
-SINCE = Greatest("message__date", Coalesce("message__not_before", "message__date"))
 
 
 def follow() -> None:
@@ -32,7 +29,7 @@ def follow() -> None:
     moment = now()
     waiting = Batch.objects.filter(claim_token=None, ready_at__lte=moment, paused=False)
     waiting = waiting.exclude(backend__in=BackendState.objects.paused().values("backend"))
-    oldest = waiting.order_by().values_list("backend").annotate(since=Min(SINCE))
+    oldest = waiting.order_by().values_list("backend").annotate(since=Min("due_at"))
     old = {pk: since for pk, since in oldest if moment - since > LONGEST_WAIT}
     BackendState.objects.exclude(backlog_since=None).exclude(backend__in=old).update(
         backlog_since=None

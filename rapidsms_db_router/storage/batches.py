@@ -64,13 +64,15 @@ def cut_again(rows: Sequence[Row], place: int) -> None:
         for start in range(0, len(members), size):
             some = members[start : start + size]
             not_before, paused_at = kept.get(message_id, (None, None))
+            due_at = max(not_before or moment, moment)
             batches.append(
                 Batch(
                     message_id=message_id,
                     backend_id=backend_id,
                     transmission_ids=[pk for _, pk in some],
                     position=some[0][0] // most,
-                    ready_at=max(not_before or moment, moment),
+                    due_at=due_at,
+                    ready_at=due_at,
                     paused=paused_at is not None,
                 )
             )

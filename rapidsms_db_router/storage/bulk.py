@@ -78,8 +78,10 @@ def insert_batches(message: Message, *, size: int, sizes: Mapping[int, int]) -> 
     of_message = f"FROM {table(Message)} m WHERE m.id = %s"
     sql = (
         f"{engine().batches_prefix()}INSERT INTO {table(Batch)}"
-        " (message_id, backend_id, transmission_ids, position, ready_at, paused, whole, errored)"
+        " (message_id, backend_id, transmission_ids, position, due_at, ready_at, paused, whole,"
+        " errored)"
         " SELECT %s, chosen.backend_id, chosen.ids, chosen.number,"
+        f" (SELECT COALESCE(m.not_before, m.date) {of_message}),"
         f" (SELECT COALESCE(m.not_before, m.date) {of_message}),"
         f" (SELECT m.paused_at IS NOT NULL {of_message}), FALSE, FALSE"
         f" FROM ({engine().batches_sql(most, rows)}) chosen"

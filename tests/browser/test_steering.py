@@ -90,8 +90,7 @@ def test_a_broadcast_is_paused_goes_on_and_is_cancelled(logged_in, live_server, 
 def test_a_backend_is_paused_limited_and_resumed_after_a_question(
     logged_in, live_server, broadcast, width
 ):
-    Message.objects.filter(pk=broadcast.pk).update(date=now() - 48 * HOUR)
-    Batch.objects.update(ready_at=now() - HOUR)
+    Batch.objects.update(due_at=now() - 48 * HOUR, ready_at=now() - HOUR)
     backend = Batch.objects.get().backend
     browser = logged_in("pause_backend", "cancel_message", "pause_message", "see_personal")
     browser.set_window_size(width, 900)

@@ -47,7 +47,9 @@ def test_a_backlog_is_told_by_one_worker(router, make_connections, told):
     backend = make_connections(1)[0].backend
     date = now() - datetime.timedelta(hours=1)
     message = Message.objects.create(direction="O", text="x", status="Q", date=date)
-    Batch.objects.create(message=message, backend=backend, transmission_ids=[1], ready_at=date)
+    Batch.objects.create(
+        message=message, backend=backend, transmission_ids=[1], due_at=date, ready_at=date
+    )
     for _ in range(ROUNDS):
         in_threads(*4 * [lambda: insist(backlog.follow)])
         BackendState.objects.update(backlog_since=None)

@@ -37,7 +37,9 @@ def let_an_hour_pass(message):
         date = getattr(row, name)
         setattr(row, name, date and date - HOUR - MINUTE)
     row.save()
-    Batch.objects.filter(message=message).update(ready_at=F("ready_at") - HOUR - MINUTE)
+    Batch.objects.filter(message=message).update(
+        due_at=F("due_at") - HOUR - MINUTE, ready_at=F("ready_at") - HOUR - MINUTE
+    )
 
 
 def look(message):

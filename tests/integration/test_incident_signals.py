@@ -91,12 +91,15 @@ def test_nothing_is_told_of_what_is_rolled_back(person, told, django_capture_on_
 
 @pytest.fixture
 def waiting(person):
-    """A message that has waited for eleven minutes, though it may be sent."""
+    """A batch that has waited for eleven minutes, though it may be sent."""
     message = Message.objects.create(direction="O", text="x", status="Q", date=now() - 11 * MINUTE)
-    Batch.objects.create(
-        message=message, backend=person.backend, transmission_ids=[1], ready_at=now() - MINUTE
+    return Batch.objects.create(
+        message=message,
+        backend=person.backend,
+        transmission_ids=[1],
+        due_at=message.date,
+        ready_at=now() - MINUTE,
     )
-    return message
 
 
 def test_an_old_backlog_is_told_once_until_it_is_over(waiting, told):
@@ -104,20 +107,19 @@ def test_an_old_backlog_is_told_once_until_it_is_over(waiting, told):
         backlog.follow()
     assert names(told) == ["backlog_old"]
     assert told[0][1]["backend_name"] == "phones"
-    assert told[0][1]["since"] == waiting.date
-    Message.objects.update(date=now() - 9 * MINUTE)
+    assert told[0][1]["since"] == waiting.due_at
+    Batch.objects.update(due_at=now() - 9 * MINUTE)
     backlog.follow()
-    Message.objects.update(date=now() - 11 * MINUTE)
+    Batch.objects.update(due_at=now() - 11 * MINUTE)
     backlog.follow()
     backlog.follow()
     assert names(told) == ["backlog_old", "backlog_old"]
 
 
 def test_what_need_not_be_sent_yet_is_no_backlog(waiting, told):
-    Message.objects.update(not_before=now() - 9 * MINUTE)  # its date has come since
+    Batch.objects.update(due_at=now() - 9 * MINUTE)  # its date has come since
     backlog.follow()
-    Message.objects.update(not_before=None)
-    Batch.objects.update(ready_at=now() + MINUTE)
+    Batch.objects.update(due_at=now() - 11 * MINUTE, ready_at=now() + MINUTE)
     backlog.follow()
     Batch.objects.update(ready_at=now(), paused=True)
     backlog.follow()

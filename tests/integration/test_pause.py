@@ -80,8 +80,9 @@ def test_a_paused_backend_whose_circuit_is_open_is_resumed_as_a_whole(stage, peo
 
 def test_what_is_for_a_later_date_still_is_after_a_pause(stage, people, person):
     later = stage.store(people(2))
-    Message.objects.update(not_before=now().replace(year=now().year + 1))
-    Batch.objects.update(ready_at=now().replace(year=now().year + 1))
+    date = now().replace(year=now().year + 1)
+    Message.objects.update(not_before=date)
+    Batch.objects.update(due_at=date, ready_at=date)
     operators.pause(person.backend)
     operators.resume(person.backend)
     stage.wake()

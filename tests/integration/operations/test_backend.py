@@ -10,7 +10,7 @@ from rapidsms.router import send
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import operators
-from rapidsms_db_router.models import BackendState, Message, SlotLease
+from rapidsms_db_router.models import BackendState, SlotLease
 from rapidsms_db_router.operations import figures
 from rapidsms_db_router.operations.tallies import filling
 from tests.integration.stage import Stage
@@ -91,7 +91,7 @@ def test_it_is_resumed_after_a_question(operator, page, resume, worker, people, 
     with worker.commit():
         old = send("old news", people(2)).database_message
         send("news", people(3))
-    Message.objects.filter(pk=old.pk).update(date=now() - 48 * HOUR)
+    old.batches.update(due_at=now() - 48 * HOUR)
     worker.work()
     client = operator("pause_backend", "cancel_message")
     assert "Resume …" in client.get(page).content.decode()

@@ -41,7 +41,10 @@ def test_all_is_well(person, stored):
 def test_a_backend_that_is_behind_is_a_warning(person, stored):
     row = stored(person, HOUR, "Q")
     Batch.objects.create(
-        message=row.message, backend=person.backend, transmission_ids=[row.pk, row.pk + 1]
+        message=row.message,
+        backend=person.backend,
+        transmission_ids=[row.pk, row.pk + 1],
+        due_at=row.date,
     )
     text, code = status("--check")
     assert code == 1

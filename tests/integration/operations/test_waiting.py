@@ -11,7 +11,7 @@ from rapidsms.router import send
 
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import operators
-from rapidsms_db_router.models import BackendState, Batch, BulkAction, Message, Transmission
+from rapidsms_db_router.models import BackendState, Batch, BulkAction, Transmission
 from rapidsms_db_router.operations import waiting
 from rapidsms_db_router.outbound import pausing
 
@@ -23,16 +23,14 @@ DAY = datetime.timedelta(days=1)
 
 @pytest.fixture
 def waits(worker, people):
-    """A function that stores a message that waits, as if it were of some time ago.
-
-    The oldest is stored first.
-    """
+    """A function that stores a message that waits, as if it were of some time ago."""
 
     def waits(count=2, age=datetime.timedelta(0), text="news", errored=False, **dates):
         with worker.commit():
             message = send(text, people(count), **dates).database_message
         worker.take()
-        Message.objects.filter(pk=message.pk).update(date=now() - age)
+        if age:
+            message.batches.update(due_at=now() - age)
         if errored:
             rows = Transmission.objects.filter(message=message)
             rows.update(status="E", error="busy", next_try=now() + HOUR)
@@ -44,7 +42,7 @@ def waits(worker, people):
 
 @pytest.fixture
 def one_of_each(waits):
-    """Something that waits for each reason, the oldest first."""
+    """Something that waits for each reason."""
     held = waits(6, age=2 * DAY)
     paused = waits(3)
     pausing.pause(paused.pk)
@@ -82,7 +80,7 @@ def test_a_date_that_only_the_gateway_has_set_holds_and_does_not_schedule(waits)
     later = waits(2, age=DAY + HOUR)
     later.batches.update(ready_at=now() + HOUR)
     passed = waits(3, not_before=now() + HOUR)
-    Message.objects.filter(pk=passed.pk).update(not_before=now() - HOUR)
+    passed.batches.update(due_at=now() - HOUR)
     [group] = waiting.groups()
     assert (group.why, group.people, group.old) == ("held", 6, 3)
     assert group.since < now() - 2 * DAY
