@@ -16,7 +16,7 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit
 from rapidsms_db_router.limits.circuit import Circuit, Outage
 from rapidsms_db_router.limits.overrides import Limits, limits_of
-from rapidsms_db_router.limits.rate import HORIZON, grant
+from rapidsms_db_router.limits.rate import HORIZON, grant, sendable
 from rapidsms_db_router.limits.slots import LEASE, lease_slots
 from rapidsms_db_router.models import BackendState, Batch
 
@@ -40,6 +40,11 @@ class Demand:
     abandoned: int
     #: SMS segments a second that it has sent of late.
     pace: float = 0.0
+    #: Segments that it is granted already and has not sent.
+    granted: int = 0
+    #: How long a call takes, in seconds; and calls that have only begun.
+    took: float = 0.0
+    busy: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Permit:
     grant: tuple[float, float] | None = None
     #: In how many seconds to ask again, if sooner or later than usual.
     ask_in: float = VALID
+    #: In how many seconds more of the rate may be asked for.
+    grant_in: float = 0.0
     #: The limits that count, once they are known.
     limits: Limits | None = None
 
@@ -92,13 +99,17 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
     if found is Circuit.OPEN:
         seconds = (state.open_until - moment).total_seconds()  # type: ignore[operator]
         return Permit(blocked=True, failing=True, ask_in=min(seconds, longest), limits=limits)
-    granted, wait, rate = None, VALID, limits.rate
+    granted, wait, rate = None, 0.0, limits.rate
     if rate is not None and wants_grant and slots and demand.next_segments:
-        granted = grant(state.granted_until, moment, rate, demand.segments, demand.next_segments)
+        first = demand.next_segments
+        most = sendable(slots, demand.busy, demand.took, rate, first) - demand.granted
+        if most >= first:
+            segments = int(min(demand.segments, most))
+            granted = grant(state.granted_until, moment, rate, segments, first)
         if granted is not None:
             state.granted_until = granted[1]
             state.save(update_fields=("granted_until",))
-        elif state.granted_until is not None:
+        elif most >= first and state.granted_until is not None:
             wait = (state.granted_until - moment).total_seconds() - HORIZON
     trial = found is Circuit.HALF_OPEN
     return Permit(
@@ -106,7 +117,8 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
         trial=trial,
         failing=bool(state.failures or state.failed_ids or trial),
         grant=granted and _seconds(granted, moment),
-        ask_in=max(wait, 0.01) if slots and not trial else 0.05,
+        ask_in=VALID if slots and not trial else 0.05,
+        grant_in=max(wait, 0.01),
         limits=limits,
     )
 

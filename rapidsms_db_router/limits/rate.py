@@ -1,8 +1,8 @@
 """The rate of a backend: a generic cell rate algorithm (GCRA, ITU-T I.371) that grants in advance.
 
 A backend's state holds the moment up to which its rate is granted. A sender is granted the
-segments of about a quarter of a second and spaces its own calls within its grant, so that no call
-needs a statement of its own.
+segments of about a quarter of a second, or the fewer that its slots can send meanwhile. It spaces
+its own calls within its grant, so that no call needs a statement of its own.
 """
 
 from __future__ import annotations
@@ -61,6 +61,22 @@ class Grant:
     def spend(self, segments: int, moment: float) -> None:
         """Count a call."""
         self.next_at = max(self.next_at, moment - LATE) + segments / self.rate
+
+
+def sendable(slots: int, busy: int, took: float, rate: float, each: int) -> float:
+    """Return how many segments a sender can send in a grant, which is spent at the whole rate.
+
+    A sender of few slots that is granted more keeps the others from sending meanwhile.
+
+    :param slots: how many calls it may have in flight.
+    :param busy: how many of these will still be in flight when the grant begins.
+    :param took: how long a call takes, in seconds; 0 if that is not known.
+    :param rate: segments a second.
+    :param each: segments of a call.
+    """
+    # each slot that a call leaves before the grant ends makes another call
+    ended = slots * each / (rate * took) if took else 1.0
+    return (slots - busy) * each / (1 - ended) if ended < 1 else float("inf")
 
 
 def grant(

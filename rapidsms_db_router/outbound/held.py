@@ -107,3 +107,8 @@ class HeldBatch:
         self.pending.clear()
         self.divided.clear()
         self.requeued, self.retried = [], []
+
+
+def in_order(held: dict[int, HeldBatch]) -> list[HeldBatch]:
+    """Return batches in the order in which they are to be sent."""
+    return sorted(held.values(), key=lambda batch: (batch.position, batch.id))

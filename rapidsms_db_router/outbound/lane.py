@@ -12,19 +12,18 @@ from math import ceil
 
 from rapidsms.models import Backend
 
-from rapidsms_db_router import conf
 from rapidsms_db_router.errors import OutcomeUnknown
-from rapidsms_db_router.limits import segments
-from rapidsms_db_router.limits.overrides import Limits, limits_of
 from rapidsms_db_router.limits.pace import Pace
 from rapidsms_db_router.limits.permits import Demand, Permit
-from rapidsms_db_router.limits.rate import Grant
+from rapidsms_db_router.limits.rate import LATE, Grant
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound import response
 from rapidsms_db_router.outbound.calls import Call
 from rapidsms_db_router.outbound.completion import Completion
-from rapidsms_db_router.outbound.held import HeldBatch
+from rapidsms_db_router.outbound.held import HeldBatch, in_order
+from rapidsms_db_router.outbound.options import Options
+from rapidsms_db_router.outbound.response import SendResponse
 
 logger = logging.getLogger(__name__)
 
@@ -32,45 +31,10 @@ logger = logging.getLogger(__name__)
 MOST_ROWS = 1000
 #: Batches that are claimed in one step.
 MOST_CLAIMS = 8
+#: What part the newest call has in how long a call takes.
+NEWEST = 0.1
 #: Threads of one backend that may be left behind in one process: then it is called no more.
 MOST_ABANDONED = 100
-
-
-@dataclass(frozen=True)
-class Options:
-    """The settings of a backend, read once for each permit."""
-
-    call_size: int
-    claim_size: int
-    rate: float | None
-    timeout: float
-    concurrency: int
-    max_retries: int
-    coding: int | None
-
-    @classmethod
-    def of(cls, name: str, limits: Limits | None = None) -> Options:
-        """Read them.
-
-        :param limits: those that count at run time, once they are known.
-        """
-        limits = limits or limits_of(None, name)
-        concurrency = limits.concurrency
-        if conf.is_local(name):
-            concurrency = min(concurrency, 1)  # of this process: no gateway is waited for
-        return cls(
-            call_size=conf.call_size(name),
-            claim_size=conf.claim_size(name),
-            rate=limits.rate,
-            timeout=conf.timeout(name),
-            concurrency=concurrency,
-            max_retries=limits.max_retries,
-            coding=conf.coding(name),
-        )
-
-    def segments(self, message: Message) -> int:
-        """Return how many SMS segments a message takes for one recipient."""
-        return segments.count(message.text, self.coding)
 
 
 @dataclass
@@ -139,13 +103,15 @@ class Lane:
         self.asked = 0
         #: Whether slots are leased.
         self.leased = False
+        #: What is granted of the rate; and from when on more may be asked for.
         self.grants: deque[Grant] = deque()
+        self.grant_from = float("-inf")
         #: When batches that were given back may be claimed again; the first one first (a heap).
         self.wakes: list[float] = []
         #: When other processes may be told again of what waits, and how often they were.
         self.ring_at, self.rings = float("-inf"), 0
-        #: Whether a call was made; and how much was sent of late.
-        self.has_called, self.pace = False, Pace()
+        #: Whether a call was made; how much was sent of late, and how long a call took, in seconds.
+        self.has_called, self.pace, self.took = False, Pace(), 0.0
         #: Whether the last step found nothing that it could do: another waits for an event.
         self.stalled = False
         #: Whether the last step failed, its commit perhaps not; and the claims of such steps.
@@ -201,13 +167,29 @@ class Lane:
             total += each * batch.waiting
         if self.options.rate and self.more:
             first, total = first or 1, max(total, int(self.options.rate) + 1)
-        calls, pace = min(calls, self.options.concurrency), self.pace.at(moment)
-        return Demand(calls, total, first, in_flight, self.abandoned, pace)
+        begun = moment - self.took + LATE + self.options.timeout
+        return Demand(
+            calls=min(calls, self.options.concurrency),
+            segments=total,
+            next_segments=first,
+            in_flight=in_flight,
+            abandoned=self.abandoned,
+            pace=self.pace.at(moment),
+            granted=self.granted(moment),
+            took=self.took,
+            busy=sum(call.deadline > begun and call.response is None for call in self.calls),
+        )
 
     @property
     def is_blocked(self) -> bool:
         """Whether nothing may be called, so that nothing should be held."""
         return self.permit.blocked or self.starved or self.abandoned >= MOST_ABANDONED
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether the circuit breaker is to be told, or a trial may be made: in the step itself."""
+        outages = any(call.response and call.response.outage for call in self.ended)
+        return outages or self.permit.failing or self.permit.trial or not self.permit.slots
 
     def free_calls(self) -> int:
         """Return how many calls may be started now, but for the rate."""
@@ -230,6 +212,20 @@ class Lane:
         """Return whether more of the rate is needed soon."""
         return not self.grants or self.grants[-1].until - moment < 0.2
 
+    def needs_permit(self, moment: float) -> bool:
+        """Return whether it is time to ask what may be done."""
+        return self.permit_until <= moment or self.needs_slots or self.needs_grant(moment)
+
+    def granted(self, moment: float) -> int:
+        """Return how many segments are granted and not sent."""
+        return sum(grant.fits(1) for grant in self.grants if not grant.is_over(moment))
+
+    def needs_grant(self, moment: float) -> bool:
+        """Return whether calls could be made if more of the rate were granted."""
+        if self.options.rate is None or moment < self.grant_from or self.free_calls() <= 0:
+            return False
+        return (self.more or self.waiting > 0) and not self.granted(moment)
+
     @property
     def needs_slots(self) -> bool:
         """Whether more slots are needed than were asked for."""
@@ -244,7 +240,8 @@ class Lane:
             return not self.is_idle or self.leased
         if self.stalled or not (self.more or self.waiting) or self.free_calls() <= 0:
             return False
-        return self.options.rate is None or self.grant_at(moment) is not None
+        granted = self.options.rate is None or self.grant_at(moment) is not None
+        return granted or self.needs_grant(moment)
 
     def next_step(self, moment: float) -> float:
         """Return when a step is needed, if nothing happens before."""
@@ -257,6 +254,8 @@ class Lane:
             at = min(at, min(call.deadline for call in self.calls))
         if self.grants and self.waiting and not self.stalled:
             at = min(at, max(self.grants[0].next_at, moment))
+        if self.needs_grant(max(moment, self.grant_from)) and not self.stalled:
+            at = min(at, self.grant_from)
         return at
 
     # What is chosen
@@ -304,6 +303,13 @@ class Lane:
                     trial=self.permit.trial,
                 )
 
+    def end(self, call: Call, answered: SendResponse, moment: float) -> None:
+        """Take the response of a call, which has ended just now."""
+        call.response = answered
+        self.ended.append(call)
+        seconds = max(moment - call.deadline + self.options.timeout, 0.0)
+        self.took += (seconds - self.took) * (NEWEST if self.took else 1.0)
+
     def end_overdue(self, moment: float) -> None:
         """End the calls that have not kept their deadline; their threads are left behind."""
         for call in self.calls:
@@ -339,8 +345,3 @@ class Lane:
         limited = self.options.rate is not None and self.grant_at(moment) is None
         moved = turn.calls or turn.claimed or turn.completions or turn.left_out
         self.stalled = not (moved or limited)
-
-
-def in_order(held: dict[int, HeldBatch]) -> list[HeldBatch]:
-    """Return batches in the order in which they are to be sent."""
-    return sorted(held.values(), key=lambda batch: (batch.position, batch.id))

@@ -32,8 +32,7 @@ from rapidsms_db_router.errors import RetryLater
 from rapidsms_db_router.limits import permits
 from rapidsms_db_router.limits.permits import Permit
 from rapidsms_db_router.limits.slots import release_slots
-from rapidsms_db_router.outbound import completion, queue, response, settling
-from rapidsms_db_router.outbound.asking import ask
+from rapidsms_db_router.outbound import asking, completion, queue, response, settling
 from rapidsms_db_router.outbound.calls import Call, Executor, Job
 from rapidsms_db_router.outbound.completion import Completion
 from rapidsms_db_router.outbound.held import MOST_REFUSED, HeldBatch
@@ -174,8 +173,13 @@ class Sender:
     def _step(self, lane: Lane) -> list[Call]:
         """Make one step for one backend; return the calls to be started."""
         turn, repeated, lane.uncertain = Turn(), lane.uncertain, True
+        if self.limited:
+            asking.ask_ahead(lane, self.id, self.clock, self.executor.run)
         with transaction.atomic(using=alias()):
-            self._ask(lane)
+            if self.limited:
+                asking.ask(lane, self.id, self.clock, self.executor.run)
+            else:
+                lane.permit, lane.permit_until = Permit(slots=1), float("inf")
             self._complete(lane, turn)
             if repeated:
                 queue.release_doubtful(lane.doubtful, turn.held.values())
@@ -187,13 +191,6 @@ class Sender:
         lane.uncertain, lane.doubtful = False, []
         self._remember(lane, turn)
         return turn.calls
-
-    def _ask(self, lane: Lane) -> None:
-        lane.fresh = False
-        if self.limited:
-            ask(lane, self.id, self.clock(), self.executor.run)
-        else:
-            lane.permit, lane.permit_until = Permit(slots=1), float("inf")
 
     def _complete(self, lane: Lane, turn: Turn) -> None:
         """Write down how calls have ended; notice what recovery has taken away."""
@@ -228,10 +225,9 @@ class Sender:
             return
         token = uuid.uuid4()
         lane.doubtful.append(token)
-        wanted = most or MOST_CLAIMS
         trial = lane.permit.trial  # each is made with another recipient
         batches = engine().claim_batches(
-            lane.backend.pk, token, wanted, lane.only, replies=replies, trial=trial
+            lane.backend.pk, token, most or MOST_CLAIMS, lane.only, replies=replies, trial=trial
         )
         turn.drained = len(batches) < most
         turn.claimed = queue.hold(batches, (batch.message for batch in turn.held.values()))
@@ -282,9 +278,8 @@ class Sender:
             lane.ring_at, lane.rings = float("-inf"), 0
         # with slots left over it claims the rest itself in the next step
         is_full = lane.free_calls() <= 0 or turn.waiting or turn.rows >= MOST_ROWS
-        if ring is None or moment < lane.ring_at or turn.drained:
-            return
-        if not (turn.claimed and is_full):
+        is_due = turn.claimed and is_full and moment >= lane.ring_at
+        if ring is None or turn.drained or not is_due:
             return
         lane.ring_at = moment + min(RING_AFTER * 2**lane.rings, RING_EVERY)
         lane.rings += 1
@@ -310,8 +305,7 @@ class Sender:
             lane.abandoned -= 1
             logger.warning("call_ended_late message=%s", call.message.pk)
             return
-        call.response = answered
-        lane.ended.append(call)
+        lane.end(call, answered, self.clock())
 
     # Housekeeping
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rapidsms_db_router import conf
 from rapidsms_db_router.limits import segments
 from rapidsms_db_router.limits.rate import GRANT
 from rapidsms_db_router.models import Batch, SlotLease
@@ -185,6 +186,34 @@ def test_senders_keep_a_rate_together(worker, monkeypatch, options, people, send
     assert sent == pytest.approx(rate * SECONDS, rel=0.03)
     assert calls.most_in_a_second() <= 1.1 * rate + size
     assert all(len(gateway.calls) > 10 for gateway in stage.gateways)
+
+
+@pytest.mark.parametrize(
+    ("senders", "rate", "concurrency", "takes"),
+    [(4, 100, 20, 0.1), (3, 20, 6, 0.2), (2, 40, 100, 1), (1, 20, 10, 0.4), (8, 100, 16, 0.08)],
+)
+def test_senders_of_few_slots_keep_a_rate_together(
+    worker, monkeypatch, options, people, senders, rate, concurrency, takes
+):
+    """Their slots together are enough for the rate, and those of each are not."""
+    options |= {"router.db.rate": f"{rate}/s", "router.db.concurrency": concurrency}
+    stage, begun = Stage(worker, monkeypatch, senders), []
+    calls = Calls(stage)
+    stage.store(people(rate * 12))
+    while stage.clock.seconds < 11:
+        stage.step()
+        stage.clock.go_on(0.02)
+        for gateway in stage.gateways:
+            for number in list(gateway.in_flight):
+                began = gateway.calls[number].deadline - conf.timeout("phones")
+                if stage.clock.seconds >= began + takes:
+                    begun.append(began)
+                    gateway.answer(number)
+    begun.sort()
+    calls.made = [(moment, 1, "") for moment in begun if moment < 9]
+    assert calls.most_in_a_second() <= 1.1 * rate + 1
+    sent = sum(3 <= moment < 9 for moment in begun)
+    assert sent == pytest.approx(6 * rate, rel=0.05)
 
 
 @pytest.mark.parametrize("senders", [1, 2])

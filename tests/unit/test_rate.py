@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from rapidsms_db_router.limits.rate import GRANT, HORIZON, LATE, Grant, grant
+from rapidsms_db_router.limits.rate import GRANT, HORIZON, LATE, Grant, grant, sendable
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -25,6 +25,20 @@ def granted(until, segments=1000, first=1, rate=100.0):
 
 
 # What is granted
+
+
+@pytest.mark.parametrize(
+    ("slots", "busy", "took", "expected"),
+    [
+        (100, 0, 0.0, float("inf")),  # how long a call takes is not known
+        (100, 0, 0.5, float("inf")),  # 200 a second are more than the rate
+        (10, 0, 0.2, 20),  # 10 at once, and 10 behind them within the 0.2 seconds of the grant
+        (10, 5, 0.2, 10),
+        (10, 10, 0.2, 0),
+    ],
+)
+def test_no_more_is_sendable_than_slots_can_send(slots, busy, took, expected):
+    assert sendable(slots, busy, took, 100.0, 1) == pytest.approx(expected)
 
 
 def test_a_grant_holds_a_quarter_of_a_second():
