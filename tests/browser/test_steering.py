@@ -128,6 +128,7 @@ def test_a_backend_is_paused_limited_and_resumed_after_a_question(
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_what_waits_is_moved_to_a_date(logged_in, live_server, broadcast, width):
     Message.objects.filter(pk=broadcast.pk).update(not_before=now() + HOUR)
+    Batch.objects.update(due_at=now() + HOUR)
     browser = logged_in("cancel_message", "pause_message", "see_personal")
     browser.set_window_size(width, 900)
     browser.get_log("browser")
