@@ -76,13 +76,13 @@ def insert_batches(message: Message, *, size: int, sizes: Mapping[int, int]) -> 
         f" WHERE t.message_id = %s AND t.status = '{Status.QUEUED.value}'"
     )
     of_message = f"FROM {table(Message)} m WHERE m.id = %s"
+    date = f"(SELECT COALESCE(m.not_before, m.date) {of_message})"
     sql = (
         f"{engine().batches_prefix()}INSERT INTO {table(Batch)}"
         " (message_id, backend_id, transmission_ids, position, due_at, ready_at, paused, whole,"
         " errored)"
         " SELECT %s, chosen.backend_id, chosen.ids, chosen.number,"
-        f" (SELECT COALESCE(m.not_before, m.date) {of_message}),"
-        f" (SELECT COALESCE(m.not_before, m.date) {of_message}),"
+        f" {date}, {date},"
         f" (SELECT m.paused_at IS NOT NULL {of_message}), FALSE, FALSE"
         f" FROM ({engine().batches_sql(most, rows)}) chosen"
         " ORDER BY chosen.number, chosen.backend_id"

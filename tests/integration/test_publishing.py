@@ -28,9 +28,8 @@ pytestmark = [
     ),
 ]
 
-#: What one call of receive() or send() may take, in seconds, on a machine that has much to do.
-#: Without limits of ours it would take 20.
-SOON = 5
+#: What one call of receive() or send() may take, in seconds.
+SOON = 2
 #: How many more messages come meanwhile; all of them together may take as long.
 MORE = 10
 
