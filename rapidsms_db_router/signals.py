@@ -86,7 +86,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from rapidsms_db_router.locale import default_locale
+from rapidsms_db_router.activation import default_locale
 
 __all__ = (
     "backlog_old",

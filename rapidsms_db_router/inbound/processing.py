@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from django.db import transaction
 
 from rapidsms_db_router import conf, signals
+from rapidsms_db_router.activation import default_locale
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias
@@ -18,7 +19,6 @@ from rapidsms_db_router.db.text import storable
 from rapidsms_db_router.db.transient import insist, is_transient
 from rapidsms_db_router.engine import engine
 from rapidsms_db_router.errors import NoRecipients, RouterNotBuilt
-from rapidsms_db_router.locale import default_locale
 from rapidsms_db_router.masking import describe
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.lease import lease

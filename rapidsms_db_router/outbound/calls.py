@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from django.db import connections
 
+from rapidsms_db_router.activation import default_locale
 from rapidsms_db_router.engine import Recipient
 from rapidsms_db_router.errors import PermanentSendingError
-from rapidsms_db_router.locale import default_locale
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import backend_context
 from rapidsms_db_router.outbound import response, separators

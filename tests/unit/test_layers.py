@@ -15,7 +15,7 @@ FOLDER = Path(rapidsms_db_router.__file__).parent
 
 #: From the bottom up. A module imports what stands in a lower layer, or in its own folder.
 LAYERS = (
-    {"locale", "personal", "template"},
+    {"activation", "personal", "template"},
     {
         "backoff",
         "brokers",
