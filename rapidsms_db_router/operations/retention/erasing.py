@@ -1,8 +1,10 @@
-"""Blanking and deleting messages: short transactions, in plain SQL."""
+"""Blanking and deleting messages: short transactions with pauses between, in plain SQL."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -49,7 +51,7 @@ def delete(ids: Sequence[int], number: int, rules: Rules) -> tuple[int, int]:
     """
     if number > CHUNK:
         return _delete_large(ids[0], rules)
-    with transaction.atomic(using=alias()):
+    with _chunk():
         _lock(ids)
         gone = list(judge(ids, rules).delete)
         if not gone:
@@ -64,12 +66,12 @@ def _delete_large(pk: int, rules: Rules) -> tuple[int, int]:
     """Delete a message of which all transmissions may go, in chunks."""
     count = 0
     for ids in transmissions_of(pk):
-        with transaction.atomic(using=alias()):
+        with _chunk():
             if not _lock([pk]):
                 return 0, count
             gone = Transmission.objects.filter(among(ids), message=pk).exclude(OPEN)
             count += _delete_transmissions(list(gone.values_list("pk", flat=True)))
-    with transaction.atomic(using=alias()):
+    with _chunk():
         _lock([pk])
         if pk not in judge([pk], rules).delete:
             return 0, count
@@ -95,7 +97,7 @@ def blank(ids: Collection[int], *, whatever: bool = False) -> int:
     errored = iter(list(rows.values_list("pk", flat=True)))
     while some := list(islice(errored, CHUNK)):
         blank_errors(some)
-    with transaction.atomic(using=alias()):
+    with _chunk():
         _lock(ids)
         # whoever sends them again has changed what is named here
         named = Message.objects.filter(
@@ -113,7 +115,7 @@ def blank_errors(ids: Collection[int]) -> None:
 
     :param ids: primary keys, at least one.
     """
-    with transaction.atomic(using=alias()):
+    with _chunk():
         _begin()
         rows = Transmission.objects.filter(among(ids)).exclude(OPEN)
         locked = rows.order_by("pk").select_for_update()
@@ -127,6 +129,15 @@ def _write_reasons(rows: models.QuerySet[Any], errors: dict[int, str]) -> None:
             groups.setdefault(reason, []).append(pk)
     for reason, ids in groups.items():
         rows.filter(among(ids)).update(error=reason)
+
+
+@contextmanager
+def _chunk() -> Iterator[None]:
+    """Hold a transaction, then wait as long as it took: messages are sent meanwhile."""
+    begun = time.monotonic()
+    with transaction.atomic(using=alias()):
+        yield
+    time.sleep(time.monotonic() - begun)
 
 
 def _begin() -> None:
