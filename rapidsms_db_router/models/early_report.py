@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import models
@@ -10,6 +11,7 @@ from rapidsms.models import Backend
 
 from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.db.clock import now
+from rapidsms_db_router.db.connection import rows_of, table
 from rapidsms_db_router.models.primary import PrimaryManager, PrimaryModel
 
 #: How long a report waits for the id it speaks of.
@@ -44,6 +46,15 @@ class EarlyReportQuerySet(models.QuerySet["EarlyReport"]):
         if len(kept) == MOST_OF_AN_ID or tuple(new[name] for name in compared) in kept:
             return None
         return self.create(**columns)
+
+    def has_any(self, ids: Iterable[str]) -> bool:
+        """Return whether a report of one of some ids is kept; by hand, since each step asks."""
+        values = {f"id{number}": external_id for number, external_id in enumerate(ids)}
+        if not values:
+            return False
+        names = ", ".join(f"%({name})s" for name in values)
+        named = f"SELECT 1 FROM {table(self.model)} WHERE external_id IN ({names}) LIMIT 1"
+        return bool(rows_of(named, **values))
 
     def expire(self) -> int:
         """Delete what is too old, and the oldest of what is too much; return how many rows."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rapidsms_db_router.reports.recording import expire, follow_early, record
+from rapidsms_db_router.reports.recording import expire, follow_early, record, record_all
 
-__all__ = ("expire", "follow_early", "record")
+__all__ = ("expire", "follow_early", "record", "record_all")

@@ -6,7 +6,8 @@ Gateways write the number of a person in several ways: ``+256772000001``, ``2567
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from django.db.models import QuerySet
@@ -56,6 +57,32 @@ def find(report: Report) -> Found | None:
         return choose(_of_person(rows, report), report.identity)
     two = rows[:2]  # of which nobody can tell
     return Found(two[0]) if len(two) == 1 else None
+
+
+def find_together(reports: Sequence[Report]) -> dict[int, Found]:
+    """Return what those reports are about whose id one transmission has: by place, two queries.
+
+    Of the others :func:`find` may tell more.
+    """
+    ids = {report.external_id for report in reports if report.external_id}
+    named = Transmission.objects.filter(external_id__in=ids).values_list("external_id", "pk")
+    known = list(named[: 2 * len(ids)])
+    if len(known) == 2 * len(ids):  # there may be more, also of an id that is here once
+        return {}
+    often = Counter(external_id for external_id, _ in known)
+    alone = [pk for external_id, pk in known if often[external_id] == 1]
+    rows = {row.external_id: row for row in outbound().filter(pk__in=alone)}
+    found = {}
+    for place, report in enumerate(reports):
+        # by the exact id: MariaDB compares without regard to case
+        row = rows.get(report.external_id)
+        if row is None or report.message_id not in (None, row.message_id):
+            continue
+        if report.backend_name not in ("", row.connection.backend.name):
+            continue
+        if chosen := choose([Found(row)], report.identity):
+            found[place] = chosen
+    return found
 
 
 def outbound() -> QuerySet[Transmission]:

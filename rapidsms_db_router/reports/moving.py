@@ -41,21 +41,35 @@ class Move(NamedTuple):
 
 def move(found: Found, report: Report) -> bool:
     """Move the transmission that a report is about; return whether anything moved."""
-    row = found.row
-    if not row.attempts and row.status in (Status.QUEUED, Status.ERRORED):
-        logger.warning("report_unsent message=%s outcome=%s", row.message_id, report.outcome.value)
+    if not is_news(found, report):
         return False
+    row = found.row
     target = target_of(row, report)
-    if found.part or (has_parts(row) and report.outcome not in HOPEFUL):
+    if _is_of_part(found, report):
         moved = insist(partial(_move_part, found, report.outcome, target))
-    elif row.status == Status.DELIVERED or row.status == target.status == Status.SENT:
-        return False  # as most reports of most gateways: nothing that was not known
     else:
         moved = bool(move_all(row.message, {row.pk: target}, row.connection.backend.name))
     logger.info(
         "report message=%s outcome=%s moved=%s", row.message_id, report.outcome.value, moved
     )
     return moved
+
+
+def is_news(found: Found, report: Report) -> bool:
+    """Return whether a report may move the transmission that it is about, as that was read."""
+    row = found.row
+    if not row.attempts and row.status in (Status.QUEUED, Status.ERRORED):
+        logger.warning("report_unsent message=%s outcome=%s", row.message_id, report.outcome.value)
+        return False
+    if _is_of_part(found, report):
+        return True
+    # most reports of most gateways tell nothing that was not known
+    is_known = row.status == Status.SENT and report.outcome in HOPEFUL
+    return row.status != Status.DELIVERED and not is_known
+
+
+def _is_of_part(found: Found, report: Report) -> bool:
+    return bool(found.part) or (has_parts(found.row) and report.outcome not in HOPEFUL)
 
 
 def target_of(row: Transmission, report: Report) -> Move:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,7 @@ from rapidsms_db_router.masking import mask
 from rapidsms_db_router.models import EarlyReport, Transmission
 from rapidsms_db_router.models.early_report import LONGEST_EARLY_REASON, ROUND
 from rapidsms_db_router.reports import moving
-from rapidsms_db_router.reports.matching import Found, choose, find, outbound
+from rapidsms_db_router.reports.matching import Found, choose, find, find_together, outbound
 from rapidsms_db_router.reports.report import Report, plausible, read
 
 logger = logging.getLogger(__name__)
@@ -69,15 +69,40 @@ def record(
     :raises ValueError: if the outcome is unknown. No other value is an error: a value that no
         column holds is replaced or cut.
     """
-    report = read(
-        outcome,
-        message_id=message_id,
-        identity=identity,
-        external_id=external_id,
-        backend_name=backend_name,
-        date=date,
-        reason=reason,
+    return _take(
+        read(
+            outcome,
+            message_id=message_id,
+            identity=identity,
+            external_id=external_id,
+            backend_name=backend_name,
+            date=date,
+            reason=reason,
+        )
     )
+
+
+def record_all(several: Sequence[Mapping[str, Any]]) -> None:
+    """Take what a gateway says together of several recipients, in fewer statements.
+
+    Transmissions of the same message that move to the same status move in one transaction. Their
+    signal is sent once for all of them. Of several reports of one transmission the one that says
+    the most is followed.
+
+    :param several: for each recipient the arguments of :func:`record`.
+    :raises ValueError: if an outcome is unknown; then nothing moves.
+    """
+    reports = [read(**each) for each in several]
+    for start in range(0, len(reports), CHUNK):
+        some = reports[start : start + CHUNK]
+        found = find_together(some) if len(some) > 1 else {}
+        _move_all((each, some[place]) for place, each in found.items())
+        for place, report in enumerate(some):
+            if place not in found:
+                _take(report)
+
+
+def _take(report: Report) -> bool:
     found = find(report)
     if found is not None:
         return moving.move(found, report)
@@ -145,14 +170,14 @@ def follow_early(ids: Mapping[str, Collection[int]], backend_id: int) -> None:
     :param ids: the transmissions that a backend has named by each id, just now; committed.
     :param backend_id: the backend.
     """
+    if not EarlyReport.objects.has_any(ids):
+        return
     named = EarlyReport.objects.filter(Q(backend=None) | Q(backend=backend_id))
     early = [
         report
         for report in named.filter(external_id__in=list(ids)).order_by("pk")
         if report.external_id in ids  # MariaDB compares without regard to case
     ]
-    if not early:
-        return
     wanted = {pk for report in early for pk in ids[report.external_id]}
     rows = {row.pk: row for row in outbound().filter(pk__in=wanted)}
     pairs = []
@@ -193,6 +218,8 @@ def _move_all(pairs: Iterable[tuple[Found, Report]]) -> None:
     """Move transmissions as reports about them say; those without parts many at a time."""
     whole: dict[int, tuple[Transmission, Report]] = {}
     for found, report in pairs:
+        if not moving.is_news(found, report):
+            continue
         row = found.row
         if found.part or moving.has_parts(row):
             moving.move(found, report)

@@ -6,6 +6,7 @@ from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from rapidsms.router import lookup_connections
 from rapidsms_db_router import signals
 from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.models import EarlyReport, Message, Part, Transmission
-from rapidsms_db_router.reports import follow_early, record
+from rapidsms_db_router.reports import follow_early, record, record_all
 from rapidsms_db_router.tasks import record_delivery_reports
 
 pytestmark = pytest.mark.django_db
@@ -105,6 +106,24 @@ def test_no_report_raises_or_delivers_what_was_not_sent(
         rows = list(messages[0].transmissions.select_related("connection"))
         follow_early({"7f3a9c21": [row.pk for row in rows]}, rows[0].connection.backend_id)
         _check(messages)
+
+
+@given(reports=st.lists(REPORTS, min_size=2, max_size=6))
+def test_reports_together_do_what_they_do_one_by_one(
+    messages: list[Message], reports: list[dict[str, Any]]
+) -> None:
+    found = []
+    for together in (False, True):
+        with transaction.atomic():
+            if together:
+                record_all(reports)
+            else:
+                for report in reports:
+                    record(**report)
+            rows = Transmission.objects.order_by("pk").values_list("status", "message__status")
+            found.append([*rows, EarlyReport.objects.count()])
+            transaction.set_rollback(True)
+    assert found[0] == found[1]
 
 
 @given(outcome=ODD)

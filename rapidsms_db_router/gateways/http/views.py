@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -87,7 +87,7 @@ class GatewayView(AccessMixin):
         several = paths.items(said, self.items) if self.items else [said]
         if several is None:
             return self._refuse("no list where 'items' says")
-        refused = [self.take(item) for item in several].count(False)
+        refused = self.take(several)
         if refused:
             logger.error("post_refused view=%s items=%s", type(self).__name__, refused)
             # a gateway that is refused posts the others again, too
@@ -100,8 +100,8 @@ class GatewayView(AccessMixin):
         logger.error("post_refused view=%s reason=%r", type(self).__name__, why)
         return HttpResponseBadRequest(why)
 
-    def take(self, item: Any) -> bool:
-        """Take one item; return whether it could be read."""
+    def take(self, items: Sequence[Any]) -> int:
+        """Take items; return how many could not be read."""
         raise NotImplementedError
 
 
@@ -132,8 +132,11 @@ class HttpInboundView(GatewayView):
         if argument("numbers") not in NUMBERS:
             yield "numbers", f"is {argument('numbers')!r}; it is one of {', '.join(NUMBERS)}"
 
-    def take(self, item: Any) -> bool:
-        """Take one message; return whether it could be read."""
+    def take(self, items: Sequence[Any]) -> int:
+        """Take messages; return how many could not be read."""
+        return [self._take_one(item) for item in items].count(False)
+
+    def _take_one(self, item: Any) -> bool:
         text = paths.dig(item, self.text)
         # MySQL's three-byte "utf8" cannot hold each character
         identity = narrow_text(clean_text(_value(item, self.identity))).strip()
@@ -194,12 +197,19 @@ class HttpReportView(GatewayView):
         super().setup(request, *args, **kwargs)
         self._outcomes = {paths.plain(word): said for word, said in self.outcomes.items()}
 
-    def take(self, item: Any) -> bool:
-        """Take one report; return whether it could be read."""
+    def take(self, items: Sequence[Any]) -> int:
+        """Take reports; return how many could not be read."""
+        said = [self._read(item) for item in items]
+        with contained():
+            reports.record_all([each for each in said if each])
+        return said.count(None)
+
+    def _read(self, item: Any) -> dict[str, Any] | None:
+        """Return what a report says; empty if its word is unknown, ``None`` if it is no report."""
         word = _value(item, self.status)
         external_id, message_id = _value(item, self.id), _value(item, self.message_id)
         if not word or not (external_id or message_id):
-            return False
+            return None
         outcome = self._outcomes.get(word)
         if outcome is None:
             logger.warning(
@@ -207,18 +217,16 @@ class HttpReportView(GatewayView):
                 self.backend_name,
                 paths.shown(mask(word)),
             )
-            return True
-        with contained():
-            reports.record(
-                outcome,
-                message_id=message_id or None,
-                identity=_value(item, self.identity) or None,
-                external_id=external_id or None,
-                backend_name=self.backend_name,
-                date=_value(item, self.date) or None,
-                reason=_value(item, self.reason),
-            )
-        return True
+            return {}
+        return {
+            "outcome": outcome,
+            "message_id": message_id or None,
+            "identity": _value(item, self.identity) or None,
+            "external_id": external_id or None,
+            "backend_name": self.backend_name,
+            "date": _value(item, self.date) or None,
+            "reason": _value(item, self.reason),
+        }
 
 
 def _value(item: Any, path: str) -> str:

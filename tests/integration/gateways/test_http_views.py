@@ -13,7 +13,7 @@ from rapidsms.router import lookup_connections
 
 from rapidsms_db_router.choices import Outcome
 from rapidsms_db_router.gateways.http.views import HttpInboundView, HttpReportView
-from rapidsms_db_router.models import Message, Transmission
+from rapidsms_db_router.models import EarlyReport, Message, Transmission
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +35,23 @@ def sent(external_id: str) -> Transmission:
         message=message, connection=connection, status="S", external_id=external_id, attempts=1
     )
     return row
+
+
+def broadcast(count: int) -> list[Transmission]:
+    numbers = [f"+2567720{each:05}" for each in range(count)]
+    message = Message.objects.create(direction="O", text="x", status="S")
+    return [
+        Transmission.objects.create(
+            message=message, connection=each, status="S", external_id=f"g{place}", attempts=1
+        )
+        for place, each in enumerate(lookup_connections("gateway", numbers))
+    ]
+
+
+def again(rows: list[Transmission]) -> list[Transmission]:
+    for row in rows:
+        row.refresh_from_db()
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -154,6 +171,55 @@ def test_a_word_that_is_unknown_moves_nothing_and_is_logged(word, shown, caplog)
     row.refresh_from_db()
     assert row.status == "S"
     assert f"report_of_unknown_status backend=gateway status={shown}" in caplog.messages
+
+
+def test_reports_of_a_message_that_are_posted_together_move_together(django_assert_max_num_queries):
+    rows = broadcast(20)
+    several = [{"id": row.external_id, "status": "ok"} for row in rows]
+    view = HttpReportView.as_view(items="results", **REPORT)
+    with django_assert_max_num_queries(25):
+        assert posted(view, {"results": several}) == 200
+    assert {row.status for row in again(rows)} == {"D"}
+
+
+def test_each_report_of_a_post_is_about_its_own_transmission():
+    rows, stranger = broadcast(6), sent("of another backend")
+    (connection,) = lookup_connections("other", ["+256772000001"])
+    Transmission.objects.filter(pk=stranger.pk).update(connection=connection)
+    twice = sent(rows[5].external_id)
+    view = HttpReportView.as_view(
+        items="results",
+        reason="why",
+        identity="to",
+        **{**REPORT, "outcomes": {"ok": "delivered", "no": "failed", "sent": "accepted"}},
+    )
+    several = [
+        {"id": "g0", "status": "sent"},
+        {"id": "g0", "status": "ok"},
+        {"id": "g1", "status": "no", "why": "absent"},
+        {"id": "g2", "status": "no", "why": "barred"},
+        {"id": "g2", "status": "ok"},
+        {"id": "g3", "status": "ok", "to": "+256779999999"},
+        {"id": "g4", "status": "teleported"},
+        {"id": "g5", "status": "ok", "to": "0772000005"},
+        {"id": "of another backend", "status": "ok"},
+        {"id": "not yet known", "status": "ok"},
+        {"status": "ok"},
+    ]
+    assert posted(view, {"results": several}) == 200
+    states = [(row.status, row.error) for row in again([*rows, stranger, twice])]
+    assert states == [
+        ("D", ""),
+        ("E", "failed: absent"),
+        ("D", ""),
+        ("S", ""),
+        ("S", ""),
+        ("D", ""),
+        ("S", ""),
+        ("S", ""),
+    ]
+    kept = set(EarlyReport.objects.values_list("external_id", flat=True))
+    assert kept == {"g3", "of another backend", "not yet known"}
 
 
 def test_a_report_has_a_reason_and_a_date():
