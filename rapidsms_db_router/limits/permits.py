@@ -16,7 +16,7 @@ from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import circuit
 from rapidsms_db_router.limits.circuit import Circuit, Outage
 from rapidsms_db_router.limits.overrides import Limits, limits_of
-from rapidsms_db_router.limits.rate import HORIZON, grant, sendable
+from rapidsms_db_router.limits.rate import HORIZON, Granted, Share, grant
 from rapidsms_db_router.limits.slots import LEASE, lease_slots
 from rapidsms_db_router.models import BackendState, Batch
 
@@ -42,9 +42,8 @@ class Demand:
     pace: float = 0.0
     #: Segments that it is granted already and has not sent.
     granted: int = 0
-    #: How long a call takes, in seconds; and calls that have only begun.
+    #: How long a call takes, in seconds; 0 if that is not known.
     took: float = 0.0
-    busy: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Permit:
     blocked: bool = False
     #: Whether a success has to be written down.
     failing: bool = False
-    #: From when to when the rate is granted, in seconds from now, if it is.
-    grant: tuple[float, float] | None = None
+    #: What is granted of the rate, if anything is.
+    grant: Granted | None = None
     #: In how many seconds to ask again, if sooner or later than usual.
     ask_in: float = VALID
     #: In how many seconds more of the rate may be asked for.
@@ -69,17 +68,16 @@ class Permit:
     limits: Limits | None = None
 
 
-def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: bool) -> Permit:
+def ask(backend: Backend, sender: uuid.UUID, demand: Demand) -> Permit:
     """Return what a sender may do; the caller has begun a transaction.
 
     :param sender: the sender.
     :param demand: what it could do.
-    :param wants_grant: whether it needs more of the rate.
     """
     state = BackendState.objects.lock(backend.pk)
     moment, limits = now(), limits_of(state, backend.name)
     is_paused = state.is_paused(moment)
-    slots = lease_slots(
+    slots, part = lease_slots(
         backend.pk,
         sender,
         slots=limits.concurrency,
@@ -99,24 +97,23 @@ def ask(backend: Backend, sender: uuid.UUID, demand: Demand, *, wants_grant: boo
     if found is Circuit.OPEN:
         seconds = (state.open_until - moment).total_seconds()  # type: ignore[operator]
         return Permit(blocked=True, failing=True, ask_in=min(seconds, longest), limits=limits)
-    granted, wait, rate = None, 0.0, limits.rate
-    if rate is not None and wants_grant and slots and demand.next_segments:
-        first = demand.next_segments
-        most = sendable(slots, demand.busy, demand.took, rate, first) - demand.granted
-        if most >= first:
-            segments = int(min(demand.segments, most))
-            granted = grant(state.granted_until, moment, rate, segments, first)
+    granted, wait, rate, first = None, 0.0, limits.rate, demand.next_segments
+    if rate is not None and slots and first:
+        most = slots * first / demand.took if demand.took else float("inf")
+        share = Share(part, most, demand.granted)
+        granted = grant(state.granted_until, moment, rate, demand.segments, first, share)
         if granted is not None:
-            state.granted_until = granted[1]
+            seconds = granted.ahead + granted.segments / rate
+            state.granted_until = moment + datetime.timedelta(seconds=seconds)
             state.save(update_fields=("granted_until",))
-        elif most >= first and state.granted_until is not None:
+        elif state.granted_until is not None:
             wait = (state.granted_until - moment).total_seconds() - HORIZON
     trial = found is Circuit.HALF_OPEN
     return Permit(
         slots=min(slots, 1) if trial else slots,
         trial=trial,
         failing=bool(state.failures or state.failed_ids or trial),
-        grant=granted and _seconds(granted, moment),
+        grant=granted,
         ask_in=VALID if slots and not trial else 0.05,
         grant_in=max(wait, 0.01),
         limits=limits,
@@ -162,10 +159,3 @@ def record(
     if job is not None:
         transaction.on_commit(partial(run, job), using=alias(), robust=True)
     return changed
-
-
-def _seconds(
-    granted: tuple[datetime.datetime, datetime.datetime], moment: datetime.datetime
-) -> tuple[float, float]:
-    start, end = granted
-    return (start - moment).total_seconds(), (end - moment).total_seconds()

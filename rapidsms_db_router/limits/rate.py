@@ -1,23 +1,27 @@
 """The rate of a backend: a generic cell rate algorithm (GCRA, ITU-T I.371) that grants in advance.
 
-A backend's state holds the moment up to which its rate is granted. A sender is granted the
-segments of about a quarter of a second, or the fewer that its slots can send meanwhile. It spaces
-its own calls within its grant, so that no call needs a statement of its own.
+A backend's state holds the moment up to which its rate is granted. A sender is granted its share of
+a quarter of a second, as large as its share of the slots. It spaces its own calls within its grant,
+so that no call needs a statement of its own.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections import deque
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
-#: A grant holds the segments of this many seconds, and at least those of one call.
+#: A grant is spent in this many seconds; it holds at least the segments of one call.
 GRANT = 0.25
 #: A grant begins no later than this, in seconds: it must not outlive the sender that asked.
 HORIZON = 0.25
 #: Segments that were not sent in time may still be sent this many seconds later: in no second are
 #: more than 1.1 times the rate sent.
 LATE = 0.1
+#: Fewer calls are sent at the whole rate: spread, those of several senders could come together.
+FEW = 4
 #: Grants this close to each other are one, in seconds: they were read off two clocks.
 CONTIGUOUS = 0.01
 #: The part of a segment that a grant may lack: a microsecond at 10,000 segments a second.
@@ -35,8 +39,8 @@ class Grant:
     next_at: float
     #: When the grant ends.
     until: float
-    #: Segments a second.
-    rate: float
+    #: Segments a second: the sender's share of the rate.
+    pace: float
 
     def is_over(self, moment: float) -> bool:
         """Return whether no call can be made by it any more."""
@@ -49,34 +53,74 @@ class Grant:
     def fits(self, segments: int) -> int:
         """Return how many messages of that many segments each may be sent by it."""
         # the database's dates have microseconds, so that a grant may be a hair too short
-        return int((self.until - self.next_at) * self.rate / segments + ROUNDING)
+        return int((self.until - self.next_at) * self.pace / segments + ROUNDING)
 
     def extend(self, other: Grant) -> bool:
         """Take in a grant that begins where this one ends; return whether it does."""
-        if abs(other.next_at - self.until) > CONTIGUOUS or other.rate != self.rate:
+        if abs(other.next_at - self.until) > CONTIGUOUS or other.pace != self.pace:
             return False
         self.until = other.until
         return True
 
     def spend(self, segments: int, moment: float) -> None:
         """Count a call."""
-        self.next_at = max(self.next_at, moment - LATE) + segments / self.rate
+        self.next_at = max(self.next_at, moment - LATE) + segments / self.pace
 
 
-def sendable(slots: int, busy: int, took: float, rate: float, each: int) -> float:
-    """Return how many segments a sender can send in a grant, which is spent at the whole rate.
+class Grants:
+    """What a sender is granted: one grant after the other."""
 
-    A sender of few slots that is granted more keeps the others from sending meanwhile.
+    def __init__(self) -> None:
+        self._grants: deque[Grant] = deque()
 
-    :param slots: how many calls it may have in flight.
-    :param busy: how many of these will still be in flight when the grant begins.
-    :param took: how long a call takes, in seconds; 0 if that is not known.
-    :param rate: segments a second.
-    :param each: segments of a call.
-    """
-    # each slot that a call leaves before the grant ends makes another call
-    ended = slots * each / (rate * took) if took else 1.0
-    return (slots - busy) * each / (1 - ended) if ended < 1 else float("inf")
+    def at(self, moment: float) -> Grant | None:
+        """Return the grant that allows a call now, if one does."""
+        first = self._first(moment)
+        return first if first is not None and first.allows(moment) else None
+
+    def next_at(self, moment: float) -> float:
+        """Return from when on a call is allowed; infinity if nothing is granted."""
+        first = self._first(moment)
+        return float("inf") if first is None else max(first.next_at, moment)
+
+    def held(self, moment: float) -> int:
+        """Return how many segments are granted and not sent."""
+        return sum(grant.fits(1) for grant in self._grants if not grant.is_over(moment))
+
+    def take(self, granted: Granted, moment: float) -> None:
+        """Take what is granted now; it is sent after what was granted before."""
+        start = moment + granted.ahead
+        if self._first(moment) is not None:
+            start = max(start, self._grants[-1].until)
+        grant = Grant(start, start + granted.segments / granted.pace, granted.pace)
+        if not (self._grants and self._grants[-1].extend(grant)):
+            self._grants.append(grant)
+
+    def _first(self, moment: float) -> Grant | None:
+        while self._grants and self._grants[0].is_over(moment):
+            self._grants.popleft()
+        return self._grants[0] if self._grants else None
+
+
+class Share(NamedTuple):
+    """What part of the rate a sender may use, and what it can use of it."""
+
+    #: Its part of the slots that all senders have, from 0 to 1.
+    part: float = 1.0
+    #: Segments a second that its slots can send, if that is known.
+    most: float = float("inf")
+    #: Segments that it is granted already and has not sent.
+    held: int = 0
+
+
+class Granted(NamedTuple):
+    """What a sender is granted."""
+
+    #: In how many seconds it begins; negative if a sender asks a little late.
+    ahead: float
+    segments: int
+    #: Segments a second.
+    pace: float
 
 
 def grant(
@@ -85,15 +129,20 @@ def grant(
     rate: float,
     segments: int,
     first: int,
-) -> tuple[datetime.datetime, datetime.datetime] | None:
-    """Return from when to when a backend's rate is granted to a sender.
+    share: Share,
+) -> Granted | None:
+    """Return what a sender is granted of a backend's rate.
 
-    :param granted_until: up to when it is granted already.
+    Senders that take their shares at the same time keep the rate together, and each asks once for
+    all that it sends in a grant. The next that asks is granted what others leave of their shares.
+
+    :param granted_until: up to when the rate is granted already.
     :param moment: now.
     :param rate: segments a second.
     :param segments: segments that the sender has to send.
     :param first: segments of its next call, which must fit.
-    :returns: ``None`` if the next free moment is too far ahead.
+    :param share: the sender's share.
+    :returns: ``None`` if the next free moment is too far ahead, or what it holds is enough.
     """
     # a sender that asks a little late goes on where the last grant ends
     late = moment - datetime.timedelta(seconds=LATE)
@@ -101,5 +150,13 @@ def grant(
     ahead = (start - moment).total_seconds()
     if ahead > HORIZON:
         return None
-    most = max(first, min(segments, ceil(rate * (GRANT - min(ahead, 0.0)))))
-    return start, start + datetime.timedelta(seconds=most / rate)
+    left_over = max(-ahead, 0.0)
+    seconds = GRANT + left_over
+    pace = min(rate * (GRANT * share.part + left_over) / seconds, share.most)
+    count = min(segments, ceil(pace * seconds)) - share.held
+    if count < first:
+        if share.held:
+            return None
+        count = first
+    # few calls come in their place among those of others
+    return Granted(ahead, count, rate if count < FEW * first else pace)

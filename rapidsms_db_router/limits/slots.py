@@ -75,7 +75,7 @@ def lease_slots(
     abandoned: int,
     pace: float = 0.0,
     moment: datetime.datetime,
-) -> int:
+) -> tuple[int, float]:
     """Lease a sender its share of the slots of a backend, whose state the caller has locked.
 
     :param slots: how many the backend has.
@@ -83,7 +83,8 @@ def lease_slots(
     :param in_flight: how many it has.
     :param abandoned: threads that did not keep their deadline.
     :param pace: SMS segments a second that it has sent of late.
-    :returns: how many it may have in flight. Slots of calls in flight are not taken away.
+    :returns: how many it may have in flight, and what part of all leased slots that is, from 0 to
+        1. Slots of calls in flight are not taken away.
     """
     leases = SlotLease.objects.filter(backend=backend_id)
     others = list(leases.exclude(sender=sender).filter(expires_at__gt=moment))
@@ -106,7 +107,7 @@ def lease_slots(
     elif not mine.update(**values):
         leases.filter(expires_at__lte=moment).delete()
         SlotLease.objects.create(backend_id=backend_id, sender=sender, **values)
-    return leased
+    return leased, leased / max(leased + sum(other.slots for other in others), 1)
 
 
 def release_slots(backend_id: int, sender: uuid.UUID) -> None:

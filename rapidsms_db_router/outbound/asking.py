@@ -10,7 +10,6 @@ from django.db import transaction
 from rapidsms_db_router.db.connection import alias
 from rapidsms_db_router.limits import permits
 from rapidsms_db_router.limits.permits import Permit
-from rapidsms_db_router.limits.rate import Grant
 from rapidsms_db_router.limits.slots import release_slots
 from rapidsms_db_router.outbound.lane import Lane
 
@@ -63,17 +62,14 @@ def ask(lane: Lane, sender: uuid.UUID, clock: Clock, run: Run) -> None:
         lane.leased, lane.permit, lane.permit_until = False, Permit(), float("-inf")
         return
     demand = lane.demand(moment)
-    permit = permits.ask(lane.backend, sender, demand, wants_grant=lane.wants_grant(moment))
+    permit = permits.ask(lane.backend, sender, demand)
     moment = clock()  # a grant counts from when the state was locked, for which others may have it
     lane.asked = demand.calls
     lane.permit, lane.permit_until = permit, moment + permit.ask_in
     lane.grant_from = moment + permit.grant_in
     lane.read_options()
     if permit.grant is not None:
-        start, end = (moment + seconds for seconds in permit.grant)
-        grant = Grant(start, end, lane.options.rate or 1.0)
-        if not (lane.grants and lane.grants[-1].extend(grant)):
-            lane.grants.append(grant)
+        lane.grants.take(permit.grant, moment)
     if permit.slots or permit.blocked or lane.calls:
         lane.starving_since = None
     elif lane.starving_since is None:

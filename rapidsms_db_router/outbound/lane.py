@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -15,7 +14,7 @@ from rapidsms.models import Backend
 from rapidsms_db_router.errors import OutcomeUnknown
 from rapidsms_db_router.limits.pace import Pace
 from rapidsms_db_router.limits.permits import Demand, Permit
-from rapidsms_db_router.limits.rate import LATE, Grant
+from rapidsms_db_router.limits.rate import Grants
 from rapidsms_db_router.models import Message
 from rapidsms_db_router.models.message import has_expired
 from rapidsms_db_router.outbound import response
@@ -104,7 +103,7 @@ class Lane:
         #: Whether slots are leased.
         self.leased = False
         #: What is granted of the rate; and from when on more may be asked for.
-        self.grants: deque[Grant] = deque()
+        self.grants = Grants()
         self.grant_from = float("-inf")
         #: When batches that were given back may be claimed again; the first one first (a heap).
         self.wakes: list[float] = []
@@ -167,7 +166,6 @@ class Lane:
             total += each * batch.waiting
         if self.options.rate and self.more:
             first, total = first or 1, max(total, int(self.options.rate) + 1)
-        begun = moment - self.took + LATE + self.options.timeout
         return Demand(
             calls=min(calls, self.options.concurrency),
             segments=total,
@@ -175,9 +173,8 @@ class Lane:
             in_flight=in_flight,
             abandoned=self.abandoned,
             pace=self.pace.at(moment),
-            granted=self.granted(moment),
+            granted=self.grants.held(moment),
             took=self.took,
-            busy=sum(call.deadline > begun and call.response is None for call in self.calls),
         )
 
     @property
@@ -200,31 +197,21 @@ class Lane:
         in_flight = len(self.calls) - len(self.ended)
         return min(self.permit.slots, self.options.concurrency) - in_flight
 
-    def grant_at(self, moment: float) -> Grant | None:
-        """Return the grant that allows a call now, if one does."""
-        while self.grants and self.grants[0].is_over(moment):
-            self.grants.popleft()
-        if self.grants and self.grants[0].allows(moment):
-            return self.grants[0]
-        return None
-
-    def wants_grant(self, moment: float) -> bool:
-        """Return whether more of the rate is needed soon."""
-        return not self.grants or self.grants[-1].until - moment < 0.2
-
     def needs_permit(self, moment: float) -> bool:
         """Return whether it is time to ask what may be done."""
         return self.permit_until <= moment or self.needs_slots or self.needs_grant(moment)
-
-    def granted(self, moment: float) -> int:
-        """Return how many segments are granted and not sent."""
-        return sum(grant.fits(1) for grant in self.grants if not grant.is_over(moment))
 
     def needs_grant(self, moment: float) -> bool:
         """Return whether calls could be made if more of the rate were granted."""
         if self.options.rate is None or moment < self.grant_from or self.free_calls() <= 0:
             return False
-        return (self.more or self.waiting > 0) and not self.granted(moment)
+        return (self.more or self.waiting > 0) and not self.grants.held(moment)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether recipients wait for a call to end, and not for the rate."""
+        waits = (self.more or self.waiting > 0) and not self.is_blocked
+        return waits and (self.options.rate is None or self.free_calls() <= 0)
 
     @property
     def needs_slots(self) -> bool:
@@ -240,7 +227,7 @@ class Lane:
             return not self.is_idle or self.leased
         if self.stalled or not (self.more or self.waiting) or self.free_calls() <= 0:
             return False
-        granted = self.options.rate is None or self.grant_at(moment) is not None
+        granted = self.options.rate is None or self.grants.at(moment) is not None
         return granted or self.needs_grant(moment)
 
     def next_step(self, moment: float) -> float:
@@ -252,8 +239,8 @@ class Lane:
             at = min(at, self.permit_until)
         if self.calls:
             at = min(at, min(call.deadline for call in self.calls))
-        if self.grants and self.waiting and not self.stalled:
-            at = min(at, max(self.grants[0].next_at, moment))
+        if self.waiting and not self.stalled:
+            at = min(at, self.grants.next_at(moment))
         if self.needs_grant(max(moment, self.grant_from)) and not self.stalled:
             at = min(at, self.grant_from)
         return at
@@ -282,7 +269,7 @@ class Lane:
             size = self.call_size(batch.message)
             each = 1 if self.options.rate is None else self.options.segments(batch.message)
             while free > 0 and rows < MOST_ROWS and batch.waiting:
-                grant, fits = self.grant_at(moment), size
+                grant, fits = self.grants.at(moment), size
                 if self.options.rate is not None:
                     fits = 0 if grant is None else min(size, grant.fits(each))
                 if not fits:
@@ -342,6 +329,6 @@ class Lane:
         for seconds in turn.back_in:
             heappush(self.wakes, moment + seconds)
         self.more = (self.more and not turn.drained) or 0.0 in turn.back_in
-        limited = self.options.rate is not None and self.grant_at(moment) is None
+        limited = self.options.rate is not None and self.grants.at(moment) is None
         moved = turn.calls or turn.claimed or turn.completions or turn.left_out
         self.stalled = not (moved or limited)

@@ -141,8 +141,7 @@ class Sender:
     @property
     def is_pressed(self) -> bool:
         """Whether recipients wait for a call to end, so that the next step should come soon."""
-        lanes = self.lanes.values()
-        return any((lane.more or lane.waiting) and not lane.is_blocked for lane in lanes)
+        return any(lane.is_full for lane in self.lanes.values())
 
     def step(self) -> None:
         """Do what there is to do now, for every backend.

@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from math import ceil
 
 import pytest
 
-from rapidsms_db_router.limits.rate import GRANT, HORIZON, LATE, Grant, grant, sendable
+from rapidsms_db_router.limits.rate import (
+    GRANT,
+    HORIZON,
+    LATE,
+    Grant,
+    Granted,
+    Grants,
+    Share,
+    grant,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+WHOLE = Share()
 
 
 def after(seconds):
     return NOW + timedelta(seconds=seconds)
 
 
-def granted(until, segments=1000, first=1, rate=100.0):
-    """Return a grant in seconds from now, and how many segments it holds."""
-    found = grant(None if until is None else after(until), NOW, rate, segments, first)
-    if found is None:
-        return None
-    start, end = ((moment - NOW).total_seconds() for moment in found)
-    return round(start, 6), round((end - start) * rate)
+def granted(until, segments=1000, first=1, rate=100.0, share=WHOLE):
+    """Return in how many seconds a grant begins, and how many segments it holds."""
+    found = grant(None if until is None else after(until), NOW, rate, segments, first, share)
+    return None if found is None else (round(found.ahead, 6), found.segments)
 
 
 # What is granted
 
 
 @pytest.mark.parametrize(
-    ("slots", "busy", "took", "expected"),
+    ("share", "expected"),
     [
-        (100, 0, 0.0, float("inf")),  # how long a call takes is not known
-        (100, 0, 0.5, float("inf")),  # 200 a second are more than the rate
-        (10, 0, 0.2, 20),  # 10 at once, and 10 behind them within the 0.2 seconds of the grant
-        (10, 5, 0.2, 10),
-        (10, 10, 0.2, 0),
+        (Share(), 100),
+        (Share(part=0.25), 25),
+        # 10 slots, and a call takes half a second
+        (Share(most=20.0), 20),
+        (Share(part=0.125, most=20.0), 12.5),
     ],
 )
-def test_no_more_is_sendable_than_slots_can_send(slots, busy, took, expected):
-    assert sendable(slots, busy, took, 100.0, 1) == pytest.approx(expected)
+def test_a_sender_sends_its_share_in_the_time_of_a_grant(share, expected):
+    found = grant(None, NOW, 100.0, 1000, 1, share)
+    assert found.pace == pytest.approx(expected)
+    assert found.segments == ceil(expected * GRANT)
+
+
+def test_a_sender_is_granted_what_its_grants_lack():
+    assert granted(None, share=Share(held=20)) == (0, 5)
+    assert granted(None, share=Share(held=25)) is None
+    assert granted(None, first=12, rate=2.0, share=Share(held=12)) is None
+
+
+def test_what_others_leave_of_their_shares_is_granted():
+    assert granted(-0.08, share=Share(part=0.25)) == (-0.08, ceil(25 * GRANT + 8))
 
 
 def test_a_grant_holds_a_quarter_of_a_second():
@@ -84,12 +104,12 @@ def test_grants_together_are_the_rate(rate):
     until, segments, seconds = None, 0, max(30.0, 30 / rate)
     moment = NOW
     while (moment - NOW).total_seconds() < seconds:
-        found = grant(until, moment, rate, 10**6, 1)
+        found = grant(until, moment, rate, 10**6, 1, WHOLE)
         if found is None:
             moment += timedelta(seconds=max(0.01, 0.01 / rate))
             continue
-        start, until = found
-        segments += round((until - start).total_seconds() * rate)
+        until = moment + timedelta(seconds=found.ahead + found.segments / rate)
+        segments += found.segments
     assert segments == pytest.approx(rate * seconds, rel=0.1, abs=2)
 
 
@@ -151,3 +171,18 @@ def test_a_grant_that_follows_at_once_is_taken_in():
     assert not mine.extend(Grant(0.7, 0.9, 100.0))
     assert not mine.extend(Grant(0.5, 0.7, 50.0))
     assert mine.until == 0.5
+
+
+def test_grants_are_sent_one_after_the_other():
+    mine = Grants()
+    mine.take(Granted(0.0, 5, 20.0), 10.0)
+    mine.take(Granted(0.1, 4, 10.0), 10.0)
+    assert mine.held(10.0) == 9
+    calls, moment = [], 10.0
+    while moment < 12:
+        if (current := mine.at(moment)) is not None:
+            current.spend(1, moment)
+            calls.append(moment - 10)
+        moment = round(moment + 0.001, 3)
+    assert calls == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.45, 0.55], abs=0.002)
+    assert mine.held(12.0) == 0 and mine.next_at(12.0) == float("inf")

@@ -79,7 +79,7 @@ def ask(backend):
             in_flight=in_flight,
             abandoned=abandoned,
             moment=moment or now(),
-        )
+        )[0]
 
     return ask
 
@@ -150,15 +150,17 @@ def test_a_sender_releases_its_own_slots_alone(ask, backend):
 def test_backends_do_not_share_slots(ask):
     ask(0, wanted=10)
     other = Backend.objects.create(name="other")
-    assert (
-        lease_slots(
-            other.pk,
-            SENDERS[1],
-            slots=10,
-            wanted=10,
-            in_flight=0,
-            abandoned=0,
-            moment=now(),
-        )
-        == 10
+    leased = lease_slots(
+        other.pk, SENDERS[1], slots=10, wanted=10, in_flight=0, abandoned=0, moment=now()
     )
+    assert leased == (10, 1.0)
+
+
+def test_a_sender_is_told_what_part_of_the_slots_it_has(backend):
+    parts = []
+    for sender in SENDERS[:2] * 2:
+        lease = lease_slots(
+            backend.pk, sender, slots=10, wanted=10, in_flight=0, abandoned=0, moment=now()
+        )
+        parts.append(lease)
+    assert parts == [(10, 1.0), (0, 0.0), (5, 1.0), (5, 0.5)]
