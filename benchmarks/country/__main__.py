@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -228,6 +229,8 @@ class Country:
 
 def main() -> int:
     """Run it, and return the exit status; logs stay if something was wrong."""
+    # so that the database is dropped and workers ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="country-"))
     country, right = Country(folder, options()), False
     try:
