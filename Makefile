@@ -36,8 +36,10 @@ fuzz: $(INSTALLED)
 
 # Faults on servers of its own: PostgreSQL with Redis, MariaDB with RabbitMQ. About a quarter of
 # an hour; DB_ROUTER_STORMS=full takes the sizes that the documentation names.
-storms: $(INSTALLED)
-	$(BIN)/python -m pytest tests/storms
+storms: storms-postgresql-redis storms-mariadb-rabbitmq
+
+storms-%: $(INSTALLED)
+	$(BIN)/python -m pytest tests/storms -k $*
 
 # Half an hour of messages, broadcasts and faults, on servers that it starts itself.
 soak: $(INSTALLED)
