@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import models, transaction
 from django.db.models import F
@@ -25,6 +25,9 @@ JSON_LISTS = {"mysql": "JSON_ARRAYAGG(id ORDER BY id)", "sqlite": "json_group_ar
 LIST_PREFIXES = {"mysql": "SET STATEMENT group_concat_max_len = 4294967295 FOR "}
 #: Rows that one CASE names.
 CASES = 200
+EXTERNAL_ID: models.CharField = models.CharField(max_length=LONGEST_EXTERNAL_ID)
+
+T = TypeVar("T")
 
 
 class Recipient(NamedTuple):
@@ -221,23 +224,32 @@ class Portable:
         )
         return moved
 
-    def mark_sent(self, ids: Sequence[int], moment: datetime.datetime) -> int:
+    def mark_sent(
+        self, ids: Sequence[int], moment: datetime.datetime, external_ids: Mapping[int, str]
+    ) -> int:
         """Move those of ``ids`` that are P to S; return how many moved.
 
         From Q, too: recovery may have requeued what a slow sender has sent after all.
+
+        :param external_ids: the gateway's own ids of some of them, which are written together with
+            that. A row that is updated twice in a transaction has PostgreSQL look for its message
+            and its connection, and lock both.
         """
         unsent = (Status.PROCESSING, Status.QUEUED)
-        return Transmission.objects.filter(pk__in=ids, status__in=unsent).update(
-            status=Status.SENT, sent=moment, error="", updated=moment
-        )
+        changed = {"status": Status.SENT, "sent": moment, "error": "", "updated": moment}
+        rows = Transmission.objects.filter(status__in=unsent)
+        nameless = [pk for pk in ids if pk not in external_ids]
+        marked = rows.filter(pk__in=nameless).update(**changed)
+        for some in _divided({pk: external_ids[pk] for pk in ids if pk in external_ids}):
+            marked += rows.filter(pk__in=some).update(
+                **changed, external_id=by_key(some, EXTERNAL_ID)
+            )
+        return marked
 
     def note_external_ids(self, external_ids: Mapping[int, str]) -> None:
-        """Keep the gateway's own ids of transmissions, by primary key."""
-        column: models.CharField = models.CharField(max_length=LONGEST_EXTERNAL_ID)
-        items = list(external_ids.items())
-        for start in range(0, len(items), CASES):
-            some = dict(items[start : start + CASES])
-            Transmission.objects.filter(pk__in=some).update(external_id=by_key(some, column))
+        """Keep the gateway's own ids of transmissions, by primary key, whatever their status."""
+        for some in _divided(external_ids):
+            Transmission.objects.filter(pk__in=some).update(external_id=by_key(some, EXTERNAL_ID))
 
     def mark_errored(self, failed: Mapping[int, tuple[str, datetime.datetime | None]]) -> None:
         """Move transmissions that are P to E.
@@ -245,9 +257,7 @@ class Portable:
         :param failed: by primary key the reason, for the admin, and when another try follows;
             ``None``: they are given up.
         """
-        items = list(failed.items())
-        for start in range(0, len(items), CASES):
-            some = dict(items[start : start + CASES])
+        for some in _divided(failed):
             errors = {pk: error for pk, (error, _) in some.items()}
             dates = {pk: date for pk, (_, date) in some.items()}
             self._processing(some).update(
@@ -298,6 +308,12 @@ def _locked(free: models.QuerySet[Batch], most: int) -> list[Batch]:
         rows = Batch.objects.filter(pk__in=ids, claim_token=None, paused=False)
         locked += rows.order_by("position", "pk").select_for_update(skip_locked=True)
     return locked
+
+
+def _divided(values: Mapping[int, T]) -> Iterator[dict[int, T]]:
+    """Yield so many at a time that a statement may name each by a case of its own."""
+    items = list(values.items())
+    return (dict(items[start : start + CASES]) for start in range(0, len(items), CASES))
 
 
 def by_key(values: Mapping[int, Any], column: models.Field) -> models.Case | models.Value:

@@ -219,12 +219,21 @@ class PostgreSQL(Portable):
         )
         return {pk for (pk,) in moved}
 
-    def mark_sent(self, ids: Sequence[int], moment: datetime.datetime) -> int:
-        """See :meth:`.Portable.mark_sent`."""
+    def mark_sent(
+        self, ids: Sequence[int], moment: datetime.datetime, external_ids: Mapping[int, str]
+    ) -> int:
+        """See :meth:`.Portable.mark_sent`; one statement."""
         named, values = _named(ids)
+        written = "status = 'S', sent = %(moment)s, error = '', updated = %(moment)s"
+        said = condition = ""
+        if external_ids:
+            written += ", external_id = coalesce(said.external_id, t.external_id)"
+            said = " FROM unnest(%(keys)s::bigint[], %(said)s::text[]) AS said (key, external_id)"
+            condition = " AND id = said.key"
+            values |= {"keys": list(ids), "said": [external_ids.get(pk) for pk in ids]}
         return run(
-            f"UPDATE {table(Transmission)} SET status = 'S', sent = %(moment)s, error = '',"
-            f" updated = %(moment)s WHERE {named} AND status IN ('P', 'Q')",
+            f"UPDATE {table(Transmission)} t SET {written}{said}"
+            f" WHERE {named}{condition} AND status IN ('P', 'Q')",
             **values,
             moment=moment,
         )

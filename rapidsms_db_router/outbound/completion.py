@@ -130,11 +130,14 @@ def write(completions: Iterable[Completion], held: Collection[int]) -> list[int]
         for failures, date in ((done.retried, done.next_try), (done.given_up, None)):
             for failure in failures:
                 errored[failure.row.id] = failure.reason, date
+    marked = statements.mark_sent(sent, moment, external_ids) if sent else 0
+    if marked == len(sent):
+        for pk in sent:
+            external_ids.pop(pk, None)
     if external_ids:
         statements.note_external_ids(external_ids)
     if part_ids:
         Part.objects.replace(part_ids)
-    marked = statements.mark_sent(sent, moment) if sent else 0
     for reason, ids in requeued.items():
         statements.requeue(ids, reason)
     if errored:

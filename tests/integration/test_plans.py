@@ -17,6 +17,7 @@ from rapidsms.router import send
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.engine import engine
 from rapidsms_db_router.models import Batch, Message, Transmission
+from tests.service.backends import RecordingBackend
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +52,7 @@ def test_no_plan_of_a_batch_reads_more_than_the_batch(broadcast, person):
         assert statements.mark_processing(ids) == set(ids)
         statements.note_external_ids({pk: str(pk) for pk in ids})
         statements.mark_errored(dict.fromkeys(ids[1:], ("refused", None)))
-        assert statements.mark_sent(ids[:1], now()) == 1
+        assert statements.mark_sent(ids[:1], now(), {ids[0]: "a"}) == 1
         statements.delete_batches([batch.pk])
     assert len(captured.captured_queries) == 8
     for query in captured.captured_queries:
@@ -63,3 +64,32 @@ def test_no_plan_of_a_batch_reads_more_than_the_batch(broadcast, person):
         indexes = re.findall(r"Index (?:Only )?Scan (?:using|on) (\w+)", plan)
         others = [name for name in indexes if not name.endswith(("_pkey", "claimable_batch"))]
         assert not (whole or others), f"{query['sql'][:200]}\n{plan}"
+
+
+class Naming(RecordingBackend):
+    """Returns an id of each recipient."""
+
+    def send(self, id_, text, identities, context=None):
+        """Accept all."""
+        return {identity: f"id of {identity}" for identity in identities}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sending_locks_no_connection(worker, people, installed_backends):
+    """A lock is a write, and each step made the row of a broadcast slower to find."""
+    if connection.vendor != "postgresql":
+        pytest.skip("is about PostgreSQL's locks")
+    installed_backends["phones"]["ENGINE"] = Naming
+    message = send("news", people(3)).database_message
+    before = locks()
+    worker.work()
+    rows = message.transmissions.select_related("connection")
+    assert all(row.external_id == f"id of {row.connection.identity}" for row in rows)
+    assert locks() == before
+
+
+def locks() -> list[str]:
+    """Return which transaction has locked each connection last."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT xmax::text FROM rapidsms_connection ORDER BY id")
+        return [xmax for (xmax,) in cursor.fetchall()]

@@ -72,7 +72,7 @@ def mark_processing(statements, row):
 
 
 def mark_sent(statements, row):
-    return statements.mark_sent([row.pk], now())
+    return statements.mark_sent([row.pk], now(), {})
 
 
 def requeue(statements, row):
@@ -133,7 +133,7 @@ def test_rows_that_are_gone_move_nowhere(statements, outbound):
     row = outbound("Q")
     Transmission.objects.all().delete()
     assert statements.mark_processing([row.pk]) == set()
-    assert statements.mark_sent([row.pk], now()) == 0
+    assert statements.mark_sent([row.pk], now(), {row.pk: "7f3a"}) == 0
     assert statements.requeue([row.pk]) == 0
     statements.mark_errored({row.pk: ("refused", None)})
 
@@ -141,9 +141,18 @@ def test_rows_that_are_gone_move_nowhere(statements, outbound):
 def test_what_is_sent_has_a_date_and_no_error(statements, outbound):
     row = outbound("P", error="of the last try")
     moment = now()
-    statements.mark_sent([row.pk], moment)
+    statements.mark_sent([row.pk], moment, {})
     row.refresh_from_db()
     assert (row.sent, row.updated, row.error) == (moment, moment, "")
+
+
+def test_what_is_sent_has_the_id_of_the_gateway_if_that_has_said_it(statements, outbound):
+    rows = [outbound("P", external_id=each) for each in ("earlier", None, "kept", None)]
+    said = {rows[0].pk: "a", rows[1].pk: "b"}
+    assert statements.mark_sent([row.pk for row in rows], now(), said) == 4
+    found = [columns(row) for row in rows]
+    assert [row["external_id"] for row in found] == ["a", "b", "kept", None]
+    assert {row["status"] for row in found} == {"S"}
 
 
 def test_what_goes_back_to_q_has_not_been_tried(statements, outbound):
