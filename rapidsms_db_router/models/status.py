@@ -63,7 +63,7 @@ def settle(message: Message) -> str:
     transmissions are read by a later statement, which sees all that was committed before the lock
     was had.
     """
-    with transaction.atomic(using=alias()):
+    with _together():
         # Locked by a write: SELECT FOR UPDATE does not exist on SQLite, where a transaction that
         # reads before it writes may be refused.
         message.updated = now()
@@ -161,7 +161,7 @@ def mark_errored(messages: MessageQuerySet, *, given_up: bool) -> None:
 def clear_errors(message: Message) -> None:
     """Move a message from E to P if none of its transmissions is E: they are being tried again."""
     rows = _rows(message).filter(status=Status.ERRORED)
-    with transaction.atomic(using=alias()):
+    with _together():
         # locked first, as in settle()
         if not rows.update(updated=now()) or message.batches.filter(errored=True).exists():
             return
@@ -178,7 +178,7 @@ def follow_delivered(message: Message, ids: Collection[int]) -> None:
     :param ids: primary keys of those that were delivered.
     """
     rows = _rows(message)
-    with transaction.atomic(using=alias()):
+    with _together():
         if not rows.update(updated=now()):  # locked, as in settle()
             return
         known = rows.values_list("undelivered", flat=True)[0]
@@ -204,6 +204,12 @@ def follow_moved(message: Message) -> None:
     rows.filter(recover_at__isnull=True).update(recover_at=soon)
     if message.transmissions.filter(status=Status.ERRORED).exists():
         mark_errored(rows, given_up=True)
+
+
+def _together() -> transaction.Atomic:
+    # Without a savepoint: of a row that a transaction changes outside of one and inside, PostgreSQL
+    # does not notice that old versions are of no use, and looks through all of them.
+    return transaction.atomic(using=alias(), savepoint=False)
 
 
 def _rows(message: Message) -> MessageQuerySet:
