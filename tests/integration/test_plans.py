@@ -17,7 +17,7 @@ from rapidsms.router import send
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.engine import engine
 from rapidsms_db_router.models import Batch, Message, Transmission
-from tests.service.backends import RecordingBackend
+from tests.integration.test_early_reports import Naming
 
 pytestmark = pytest.mark.django_db
 
@@ -64,14 +64,6 @@ def test_no_plan_of_a_batch_reads_more_than_the_batch(broadcast, person):
         indexes = re.findall(r"Index (?:Only )?Scan (?:using|on) (\w+)", plan)
         others = [name for name in indexes if not name.endswith(("_pkey", "claimable_batch"))]
         assert not (whole or others), f"{query['sql'][:200]}\n{plan}"
-
-
-class Naming(RecordingBackend):
-    """Returns an id of each recipient."""
-
-    def send(self, id_, text, identities, context=None):
-        """Accept all."""
-        return {identity: f"id of {identity}" for identity in identities}
 
 
 @pytest.mark.django_db(transaction=True)
