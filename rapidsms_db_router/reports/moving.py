@@ -41,11 +41,11 @@ class Move(NamedTuple):
 
 def move(found: Found, report: Report) -> bool:
     """Move the transmission that a report is about; return whether anything moved."""
-    if not is_news(found, report):
+    row, of_part = found.row, is_of_part(found, report)
+    if not is_news(row, report, of_part=of_part):
         return False
-    row = found.row
     target = target_of(row, report)
-    if _is_of_part(found, report):
+    if of_part:
         moved = insist(partial(_move_part, found, report.outcome, target))
     else:
         moved = bool(move_all(row.message, {row.pk: target}, row.connection.backend.name))
@@ -55,21 +55,24 @@ def move(found: Found, report: Report) -> bool:
     return moved
 
 
-def is_news(found: Found, report: Report) -> bool:
-    """Return whether a report may move the transmission that it is about, as that was read."""
-    row = found.row
+def is_news(row: Transmission, report: Report, *, of_part: bool = False) -> bool:
+    """Return whether a report may move the transmission that it is about, as that was read.
+
+    :param of_part: whether the report is about a part of it.
+    """
     if not row.attempts and row.status in (Status.QUEUED, Status.ERRORED):
         logger.warning("report_unsent message=%s outcome=%s", row.message_id, report.outcome.value)
         return False
-    if _is_of_part(found, report):
+    if of_part:
         return True
     # most reports of most gateways tell nothing that was not known
     is_known = row.status == Status.SENT and report.outcome in HOPEFUL
     return row.status != Status.DELIVERED and not is_known
 
 
-def _is_of_part(found: Found, report: Report) -> bool:
-    return bool(found.part) or (has_parts(found.row) and report.outcome not in HOPEFUL)
+def is_of_part(found: Found, report: Report) -> bool:
+    """Return whether a report may be about one part of several."""
+    return bool(found.part) or (_has_parts(found.row) and report.outcome not in HOPEFUL)
 
 
 def target_of(row: Transmission, report: Report) -> Move:
@@ -86,7 +89,7 @@ def target_of(row: Transmission, report: Report) -> Move:
     return Move(Status.DELIVERED if outcome == Outcome.DELIVERED else Status.SENT, moment, "")
 
 
-def has_parts(row: Transmission) -> bool:
+def _has_parts(row: Transmission) -> bool:
     """Return whether a gateway may report several times of a transmission, once for each part."""
     coding = conf.coding(row.connection.backend.name)
     return segments.count(row.message.text, coding) > 1

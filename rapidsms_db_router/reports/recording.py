@@ -218,11 +218,11 @@ def _move_all(pairs: Iterable[tuple[Found, Report]]) -> None:
     """Move transmissions as reports about them say; those without parts many at a time."""
     whole: dict[int, tuple[Transmission, Report]] = {}
     for found, report in pairs:
-        if not moving.is_news(found, report):
-            continue
         row = found.row
-        if found.part or moving.has_parts(row):
+        if moving.is_of_part(found, report):
             moving.move(found, report)
+            continue
+        if not moving.is_news(row, report):
             continue
         known = whole.get(row.pk)
         if known is None or _weight(report) > _weight(known[1]):
