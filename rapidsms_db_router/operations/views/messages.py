@@ -89,7 +89,9 @@ class ConversationView(OperatorsPage):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         connection = _connection(kwargs["pk"])
         contact = connection.contact if isinstance(connection, Connection) else None
-        connections = list(contact.connection_set.all()) if contact else [connection]
+        connections = [connection]
+        if contact:
+            connections = list(contact.connection_set.select_related("backend"))
         of_person = Transmission.objects.filter(connection__in=[each.pk for each in connections])
         before = primary_key(self.request.GET.get("before"))
         if before is not None:

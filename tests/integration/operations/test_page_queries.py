@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from rapidsms.models import Connection, Contact
+from rapidsms.models import Backend, Connection, Contact
 from rapidsms.router import send
 
 from rapidsms_db_router import bulk_actions
@@ -36,8 +36,11 @@ ROWS_A_PAGE = 1_000_000
 @pytest.fixture
 def service(worker, people, person) -> dict[str, list[int]]:
     """A service with something on each page; primary keys for its pages."""
-    person.contact = Contact.objects.create(name="Amina")
+    amina = person.contact = Contact.objects.create(name="Amina")
     person.save()
+    for number in range(5):
+        backend = Backend.objects.create(name=f"of Amina {number}")
+        Connection.objects.create(contact=amina, backend=backend, identity=f"amina{number}")
     with worker.commit():
         message = send("news", people(60)).database_message
         send("later", [person], not_before=now() + datetime.timedelta(days=1))
