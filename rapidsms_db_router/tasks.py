@@ -94,8 +94,8 @@ def send_transmissions(
     backend = Backend.objects.using(alias()).filter(pk=_key(backend_id)).first()
     if backend is None:
         # its connections and transmissions went with it
-        for message in Message.objects.filter(pk=message_id, direction=Direction.OUTGOING):
-            status.settle_unless_pending(message)
+        named = Message.objects.filter(pk=message_id, direction=Direction.OUTGOING)
+        status.settle_unless_pending(list(named))
         return
     if _in_worker(self):
         if ids:

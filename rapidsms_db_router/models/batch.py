@@ -28,7 +28,7 @@ class BatchQuerySet(models.QuerySet["Batch"]):
 
     def claimed(self) -> BatchQuerySet:
         """Select what a sender has claimed."""
-        return self.filter(claim_token__isnull=False)
+        return self.filter(recover_at__isnull=False)  # the lease has an index
 
     def make_ready(self, backend_id: int) -> None:
         """Have all that waits for its gateway be claimable now: the gateway works again."""

@@ -16,5 +16,7 @@ def among(keys: Collection[int], field: str = "pk") -> Q:
     :param field: the column: the primary key, or a foreign key.
     """
     found, first, last = set(keys), min(keys), max(keys)
+    if first == last:
+        return Q(**{field: first})
     named = Q(**{f"{field}__gte": first, f"{field}__lte": last})
     return named if last - first + 1 == len(found) else named & Q(**{f"{field}__in": found})

@@ -57,19 +57,28 @@ def current(message: Message) -> Status:
 
 
 def settle(message: Message) -> str:
-    """Bring a message's status up to date, and return its letter; counts.
+    """Bring a message's status up to date, and return its letter; counts."""
+    settle_all([message])
+    return message.status
 
-    Two senders that finish together cannot leave the message behind: the row is locked first. The
-    transmissions are read by a later statement, which sees all that was committed before the lock
-    was had.
+
+def settle_all(messages: Collection[Message]) -> None:
+    """Bring the statuses of messages up to date; counts.
+
+    Two senders that finish together cannot leave a message behind: the rows are locked first. The
+    transmissions are read by a later statement, which sees all that was committed before the locks
+    were had.
+
+    :param messages: at least one.
     """
+    moment = now()
     with _together():
         # Locked by a write: SELECT FOR UPDATE does not exist on SQLite, where a transaction that
         # reads before it writes may be refused.
-        message.updated = now()
-        if _rows(message).update(updated=message.updated):  # else deleted meanwhile
-            settle_locked([message], message.updated)
-    return message.status
+        if _rows(messages).update(updated=moment):  # else deleted meanwhile
+            settle_locked(messages, moment)
+    for message in messages:
+        message.updated = moment
 
 
 def settle_locked(messages: Collection[Message], moment: datetime.datetime) -> None:
@@ -80,7 +89,7 @@ def settle_locked(messages: Collection[Message], moment: datetime.datetime) -> N
     :param moment: now.
     """
     ids = [message.pk for message in messages]
-    rows = type(next(iter(messages)))._base_manager.filter(among(ids))
+    rows = _rows(messages)
     counts, given_up = _counts(ids)
     over = [pk for pk in ids if not counts[pk].keys() & {Status.QUEUED, Status.PROCESSING}]
     if over:
@@ -110,14 +119,18 @@ def settle_locked(messages: Collection[Message], moment: datetime.datetime) -> N
         rows.filter(among(same)).update(**dict(outcome))
 
 
-def settle_unless_pending(message: Message) -> None:
-    """Like :func:`settle`, where no batch of the message is left; else nothing is counted.
+def settle_unless_pending(messages: Collection[Message]) -> None:
+    """Like :func:`settle_all`, of those that have no batch left; of others nothing is counted.
 
     Of two batches that end at the same time, the later one sees no other: a sender calls this after
     it has committed the end of its own.
     """
-    if not message.batches.exists():
-        settle(message)
+    if not messages:
+        return
+    batches = _model("Batch").filter(among([message.pk for message in messages], "message"))
+    pending = set(batches.values_list("message", flat=True))
+    if over := [message for message in messages if message.pk not in pending]:
+        settle_all(over)
 
 
 def mark_queued(messages: MessageQuerySet) -> int:
@@ -160,7 +173,7 @@ def mark_errored(messages: MessageQuerySet, *, given_up: bool) -> None:
 
 def clear_errors(message: Message) -> None:
     """Move a message from E to P if none of its transmissions is E: they are being tried again."""
-    rows = _rows(message).filter(status=Status.ERRORED)
+    rows = _rows([message]).filter(status=Status.ERRORED)
     with _together():
         # locked first, as in settle()
         if not rows.update(updated=now()) or message.batches.filter(errored=True).exists():
@@ -177,7 +190,7 @@ def follow_delivered(message: Message, ids: Collection[int]) -> None:
 
     :param ids: primary keys of those that were delivered.
     """
-    rows = _rows(message)
+    rows = _rows([message])
     with _together():
         if not rows.update(updated=now()):  # locked, as in settle()
             return
@@ -200,7 +213,7 @@ def follow_moved(message: Message) -> None:
         settle(message)
         return
     soon = now() + datetime.timedelta(seconds=conf.recovery_interval())
-    rows = _rows(message)
+    rows = _rows([message])
     rows.filter(recover_at__isnull=True).update(recover_at=soon)
     if message.transmissions.filter(status=Status.ERRORED).exists():
         mark_errored(rows, given_up=True)
@@ -212,8 +225,11 @@ def _together() -> transaction.Atomic:
     return transaction.atomic(using=alias(), savepoint=False)
 
 
-def _rows(message: Message) -> MessageQuerySet:
-    rows: MessageQuerySet = type(message)._base_manager.filter(pk=message.pk)  # type: ignore[assignment]
+def _rows(messages: Collection[Message]) -> MessageQuerySet:
+    model = type(next(iter(messages)))
+    rows: MessageQuerySet = model._base_manager.filter(  # type: ignore[assignment]
+        among([message.pk for message in messages])
+    )
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
@@ -38,12 +38,10 @@ def jobs(turn: Turn) -> Iterator[Job]:
             yield lambda message=message: status.clear_errors(message)  # type: ignore[misc]
     if whole:
         yield lambda: _mark_sent([ended[pk] for pk in sorted(whole)])
-    for pk, message in ended.items():
-        if pk not in whole:
-            yield lambda message=message: status.settle_unless_pending(message)  # type: ignore[misc]
-    for pk in turn.unsettled:
-        if pk not in ended:
-            yield lambda pk=pk: _settle([pk])  # type: ignore[misc]
+    if parts := [ended[pk] for pk in sorted(ended.keys() - whole)]:
+        yield lambda: status.settle_unless_pending(parts)
+    if others := set(turn.unsettled) - ended.keys():
+        yield lambda: _settle(others)
 
 
 # What is in memory follows: the project's signal receivers get it.
@@ -65,8 +63,7 @@ def _mark_sent(messages: Collection[Message]) -> None:
     """Move messages to S; look closer where a report or an error came first."""
     moment = now()
     if status.mark_sent(Message, [each.pk for each in messages], moment) < len(messages):
-        for message in messages:
-            status.settle_unless_pending(message)
+        status.settle_unless_pending(messages)
         return
     for message in messages:
         message.status, message.sent, message.error = Status.SENT, moment, ""
@@ -77,6 +74,5 @@ def _rows(messages: Iterable[Message]) -> MessageQuerySet:
     return rows
 
 
-def _settle(ids: Sequence[int]) -> None:
-    for message in Message.objects.filter(pk__in=ids):
-        status.settle_unless_pending(message)
+def _settle(ids: Collection[int]) -> None:
+    status.settle_unless_pending(list(Message.objects.filter(pk__in=ids)))

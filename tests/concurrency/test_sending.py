@@ -312,7 +312,6 @@ def test_a_slow_sender_and_recovery_leave_no_message_between_them(
         assert decided == 0
         assert errored <= in_flight
         assert statuses(Transmission) <= {Status.SENT, Status.ERRORED}
-    for message in Message.objects.all():
-        status.settle_unless_pending(message)
+    status.settle_unless_pending(list(Message.objects.all()))
     assert_statuses_follow()
     assert not Batch.objects.exists()

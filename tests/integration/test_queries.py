@@ -14,6 +14,7 @@ from rapidsms.router import receive, send
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.errors import PermanentSendingError
 from rapidsms_db_router.models import BackendState, Batch, Message, SlotLease, Transmission
+from rapidsms_db_router.outbound.again import resend
 from rapidsms_db_router.outbound.sender import Sender
 from tests.integration.executors import SlowGateway
 
@@ -250,6 +251,41 @@ def test_the_statements_of_a_step_do_not_grow_with_the_number_of_calls(
         in_flight = sending.message.transmissions.filter(status="P").count()
         assert in_flight == (0 if an_outage in outcomes else calls)
         sending.end()
+        return queries.count
+
+    statements(3)  # stores what is stored once for each backend
+    assert statements(10) == statements(50) <= 20
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["sent", "sent again"])
+def test_the_statements_of_a_step_do_not_grow_with_the_number_of_messages(
+    worker, crowd, queries, installed_backends, again
+):
+    installed_backends["phones"]["router.db.concurrency"] = 100
+
+    def statements(messages):
+        with worker.commit():
+            sent = [send("news", [person]).database_message.pk for person in crowd(messages)]
+        of_messages = Transmission.objects.filter(message__in=sent)
+        if again:
+            Batch.objects.all().delete()
+            of_messages.update(status="E", error="no way")
+            Message.objects.filter(pk__in=sent).update(status="E", given_up=True)
+            with worker.commit():
+                resend(of_messages)
+        worker.take()
+        gateway, clock = SlowGateway(), Clock(0.0)
+        sender = Sender(gateway, clock=clock)
+        sender.wake(Backend.objects.get())
+        while len(gateway.calls) < messages:
+            sender.step()
+        for number in range(messages):
+            gateway.answer(number)
+        with queries:
+            sender.step()
+        assert set(of_messages.values_list("status", flat=True)) == {"S"}
+        assert set(Message.objects.filter(pk__in=sent).values_list("status", flat=True)) == {"S"}
+        SlotLease.objects.all().delete()
         return queries.count
 
     statements(3)  # stores what is stored once for each backend

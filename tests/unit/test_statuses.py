@@ -144,7 +144,7 @@ def test_nothing_is_counted_while_batches_are_to_be_sent(people, django_assert_n
     message = outbound(people, "SS", status="P")
     pending(message)
     with django_assert_num_queries(1):
-        settle_unless_pending(message)
+        settle_unless_pending([message])
     assert Message.objects.get(pk=message.pk).status == "P"
 
 
@@ -180,7 +180,7 @@ def test_set_status_says_whether_anything_was_given_up(people, given_up):
 @pytest.mark.parametrize(("statuses", "expected"), [("SS", "S"), ("DD", "D"), ("SE", "E")])
 def test_the_status_is_counted_once_no_batch_is_left(people, statuses, expected):
     message = outbound(people, statuses, status="P")
-    settle_unless_pending(message)
+    settle_unless_pending([message])
     assert message.status == expected
     assert Message.objects.get(pk=message.pk).status == expected
 

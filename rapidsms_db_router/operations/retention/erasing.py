@@ -22,6 +22,8 @@ from rapidsms_db_router.operations.retention.rules import IDLE, Rules, judge
 
 #: Rows of one transaction: 99 of 100 took 45 ms at most, beside a worker (docs/performance.rst).
 CHUNK = 250
+#: While messages are sent, the pause after a transaction is so many times as long as that took.
+PAUSES = 9
 #: The models whose rows are deleted here with those they belong to.
 OURS = (Batch, Broadcast, Message, Part, Transmission)
 
@@ -133,11 +135,12 @@ def _write_reasons(rows: models.QuerySet[Any], errors: dict[int, str]) -> None:
 
 @contextmanager
 def _chunk() -> Iterator[None]:
-    """Hold a transaction, then wait as long as it took: messages are sent meanwhile."""
+    """Hold a transaction, then leave the database to others: as long again, or longer."""
     begun = time.monotonic()
     with transaction.atomic(using=alias()):
         yield
-    time.sleep(time.monotonic() - begun)
+    took = time.monotonic() - begun
+    time.sleep(took * (PAUSES if Batch.objects.claimed().exists() else 1))
 
 
 def _begin() -> None:
