@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import uuid
 from io import StringIO
 
 import pytest
@@ -14,6 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from rapidsms.router import send
 
 from rapidsms_db_router import bulk_actions, signals
 from rapidsms_db_router.choices import Direction, Status
@@ -187,6 +189,37 @@ def test_a_large_message_goes_in_chunks(people, person, old, monkeypatch):
     monkeypatch.setattr(erasing, "CHUNK", 10)
     assert "1 messages with 26 transmissions deleted" in pruned()
     assert len(left()) == 1
+
+
+class Clock:
+    """A clock that is a second later at each look, and remembers how long it was slept by it."""
+
+    def __init__(self):
+        self.moment = 0.0
+        self.slept = []
+
+    def monotonic(self):
+        self.moment += 1
+        return self.moment
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+
+
+def test_a_pruning_leaves_time_to_messages_in_flight(person, old, worker, monkeypatch):
+    monkeypatch.setattr(erasing, "time", clock := Clock())
+    old(person, 100)
+    fill_all()
+    pruned()
+    assert set(clock.slept) == {1}
+    clock.slept.clear()
+    old(person, 100)
+    fill_all()
+    with worker.commit():
+        send("news", [person])
+    Batch.objects.update(claim_token=uuid.uuid4(), recover_at=now() + DAY)
+    pruned()
+    assert set(clock.slept) == {9}
 
 
 def test_a_turn_goes_on_where_the_last_has_stopped(person, old, monkeypatch):
