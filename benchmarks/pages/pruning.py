@@ -93,13 +93,14 @@ def main(transmissions: str) -> None:
     thread.start()
     rates = [drain() for _ in range(BROADCASTS)]
     assert thread.is_alive(), "the pruning has ended before the broadcasts"
-    took, count = time.monotonic() - begun, pruning.transmissions
-    table.row(f"pruned meanwhile: {count:,}", f"{took:.0f} s")
+    took, count = time.monotonic() - begun, len(transactions.took)
+    table.row(f"transactions meanwhile: {count:,}", f"{took:.0f} s")
     ratios = [f"{rate / alone:.2f}" for rate in (median(rates), fmean(rates), min(rates))]
     table.row("drain meanwhile: median, average, least", *ratios)
     thread.join()
-    took, count = time.monotonic() - begun - took, pruning.transmissions - count
-    table.row(f"pruned alone: {count:,}", f"{took:.0f} s")
+    took, count = time.monotonic() - begun - took, len(transactions.took) - count
+    table.row(f"transactions alone: {count:,}", f"{took:.0f} s")
+    table.row(f"pruned: {pruning.transmissions:,}")
     table.row("longest transaction", transactions.longest())
 
 
