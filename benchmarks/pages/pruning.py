@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import fmean, median
 from typing import Any
@@ -14,7 +14,7 @@ import django
 
 django.setup()
 
-from django.db import connections, transaction  # noqa: E402
+from django.db import connection, connections, transaction  # noqa: E402
 from django.db.models import QuerySet  # noqa: E402
 from rapidsms.models import Connection  # noqa: E402
 from rapidsms.router import send  # noqa: E402
@@ -42,19 +42,35 @@ class Transactions:
 
     def __init__(self) -> None:
         self.took: list[float] = []
+        #: What the longest one did for most of its time.
+        self.slowest = ""
 
     @contextmanager
     def atomic(self, **options: Any) -> Iterator[None]:
         """Begin a transaction and end it, in place of Django's function."""
-        begun = time.monotonic()
-        with transaction.atomic(**options):
-            yield
-        self.took.append(time.monotonic() - begun)
+        statements: list[tuple[float, str]] = []
 
-    def longest(self) -> str:
-        """Return the longest, and what 99 of 100 do not exceed, in words."""
+        def timed(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+            begun = time.monotonic()
+            try:
+                return execute(sql, *rest)
+            finally:
+                statements.append((time.monotonic() - begun, sql))
+
+        begun = time.monotonic()
+        with transaction.atomic(**options), connection.execute_wrapper(timed):
+            yield
+        took = time.monotonic() - begun
+        statements.append((took - sum(each for each, _ in statements), "COMMIT, and Python"))
+        if took > max(self.took, default=0):
+            seconds, sql = max(statements)
+            self.slowest = f"{seconds * 1000:.0f} ms of it: {sql[:100]}"
+        self.took.append(took)
+
+    def longest(self) -> tuple[str, str]:
+        """Return the longest, and what 99 of 100 do not exceed; and what the longest did."""
         longest, usual = max(self.took), percentile(self.took, 0.99)
-        return f"{longest * 1000:.0f} ms, 99 %: {usual * 1000:.0f} ms"
+        return f"{longest * 1000:.0f} ms, 99 %: {usual * 1000:.0f} ms", self.slowest
 
 
 def drain() -> float:
@@ -101,7 +117,7 @@ def main(transmissions: str) -> None:
     took, count = time.monotonic() - begun - took, len(transactions.took) - count
     table.row(f"transactions alone: {count:,}", f"{took:.0f} s")
     table.row(f"pruned: {pruning.transmissions:,}")
-    table.row("longest transaction", transactions.longest())
+    table.row("longest transaction", *transactions.longest())
 
 
 if __name__ == "__main__":
