@@ -15,9 +15,8 @@ from django.db.models.signals import pre_delete
 from rapidsms.models import Backend, Connection, Contact
 
 from rapidsms_db_router.db.clock import now
-from rapidsms_db_router.db.connection import alias, run, table
+from rapidsms_db_router.db.connection import alias, rows_of, run, table
 from rapidsms_db_router.models import Batch, FormerConnection, Gateway
-from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.outbound import discarding
 
 logger = logging.getLogger(__name__)
@@ -33,24 +32,41 @@ def delete_backend(backend: Backend) -> int:
 
     :returns: how many connections were deleted.
     """
-    _before_backend(backend)
+    _discard(backend)
     connections = Connection.objects.using(alias()).filter(backend=backend.pk)
-    size = LARGE if _stands_alone() else CHUNK
-    count = 0
-    while ids := list(connections.order_by("pk").values_list("pk", flat=True)[:size]):
-        some = connections.filter(among(ids))
+    alone = _stands_alone()
+    first = count = 0
+    for last in _divide(backend, LARGE if alone else CHUNK):
+        some = connections.filter(pk__gt=first, pk__lte=last)
         with transaction.atomic(using=alias()):
             _remember(
-                "c.backend_id = %(backend)s AND c.id <= %(last)s", backend=backend.pk, last=ids[-1]
+                "c.backend_id = %(backend)s AND c.id > %(first)s AND c.id <= %(last)s",
+                backend=backend.pk,
+                first=first,
+                last=last,
             )
-            if _stands_alone():
-                some._raw_delete(alias())
+            if alone:
+                count += some._raw_delete(alias())
             else:
-                some.delete()
-        count += len(ids)
+                count += some.delete()[1].get(Connection._meta.label, 0)
+        first = last
     backend.delete(using=alias())
     logger.info("backend_deleted connections=%s", count)
     return count
+
+
+def _divide(backend: Backend, size: int) -> list[int]:
+    """Return the primary key of each so many-th of a backend's connections, and the last of all.
+
+    In one query: to look for the next ones after each deletion, a database goes through all that
+    were deleted before, until a transaction around it has ended.
+    """
+    numbered = (
+        "SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place, MAX(id) OVER () AS last"
+        f" FROM {table(Connection)} WHERE backend_id = %(backend)s"
+    )
+    chosen = f"SELECT id FROM ({numbered}) numbered WHERE MOD(place, %(size)s) = 0 OR id = last"
+    return [pk for (pk,) in rows_of(f"{chosen} ORDER BY id", backend=backend.pk, size=size)]
 
 
 def _stands_alone() -> bool:
@@ -60,10 +76,14 @@ def _stands_alone() -> bool:
 
 
 def _before_backend(instance: Backend, using: str | None = None, **_: Any) -> None:
-    if using not in (None, alias()):
-        return
-    _remember("c.backend_id = %(backend)s", backend=instance.pk)
-    batches = Batch.objects.filter(backend=instance.pk).order_by("pk")
+    if using in (None, alias()):
+        _remember("c.backend_id = %(backend)s", backend=instance.pk)
+        _discard(instance)
+
+
+def _discard(backend: Backend) -> None:
+    """Give up all that waits for a backend."""
+    batches = Batch.objects.filter(backend=backend.pk).order_by("pk")
     last = 0
     while ids := list(batches.filter(pk__gt=last).values_list("pk", flat=True)[:CHUNK]):
         discarding.discard_batches(ids, discarding.CONNECTION_DELETED)

@@ -88,6 +88,29 @@ def test_a_deleted_backend_stays_readable(history, worker, delete, people):
     assert Message.objects.get(pk=waiting.database_message.pk).status == "E"
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with rows of the project"])
+@pytest.mark.parametrize("count", [0, 1, 3, 6, 7])
+def test_the_connections_of_a_backend_are_deleted_in_chunks(
+    people, monkeypatch, caplog, count, alone
+):
+    monkeypatch.setattr(deleting, "LARGE", 3)
+    monkeypatch.setattr(deleting, "CHUNK", 3)
+    monkeypatch.setattr(deleting, "_stands_alone", lambda: alone)
+    caplog.set_level("INFO", deleting.__name__)
+    kept = people(2, backend="others")
+    deleted = people(count)
+    backend, _ = Backend.objects.get_or_create(name="phones")
+    with CaptureQueriesContext(database) as queries:
+        assert deleting.delete_backend(backend) == count
+    assert [record.getMessage() for record in caplog.records] == [
+        f"backend_deleted connections={count}"
+    ]
+    assert set(Connection.objects.all()) == set(kept)
+    assert gone() == [(each.identity, "phones") for each in deleted]
+    keys = [each["sql"] for each in queries.captured_queries if "ROW_NUMBER" in each["sql"]]
+    assert len(keys) == 1
+
+
 def test_what_waits_for_a_deleted_connection_is_given_up_and_others_get_theirs(
     worker, people, person
 ):
