@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import re
 
 import pytest
 from django.db import connection
@@ -48,8 +50,17 @@ def test_no_row_is_older_where_there_is_none() -> None:
     assert key_since(now(), Message) == 0
 
 
-def test_it_is_one_query() -> None:
+def test_the_range_of_keys_is_halved_by_each_query() -> None:
     first = store(*range(1, 100))
     with CaptureQueriesContext(connection) as queries:
         key_since(first + 7 * HOUR, Message)
-    assert len(queries) == 1
+    assert len(queries) <= 2 + math.log2(100)
+
+
+def test_a_query_names_the_keys_that_it_reads() -> None:
+    # of keys that it first has to look for, MariaDB reads a whole table
+    first = store(*range(1, 100))
+    with CaptureQueriesContext(connection) as queries:
+        key_since(first + 7 * HOUR, Message)
+    _ends, *looks = [each["sql"] for each in queries.captured_queries]
+    assert looks and all(len(re.findall(r"id[`\"] (?:>=|<) \d+", sql)) == 2 for sql in looks)
