@@ -28,8 +28,9 @@ pytestmark = [
     ),
 ]
 
-#: What one call of receive() or send() may take, in seconds.
-SOON = 2
+#: What one call of receive() or send() may take, in seconds: two, and one more
+#: for a machine that is slow or busy.
+SOON = 3
 #: How many more messages come meanwhile; all of them together may take as long.
 MORE = 10
 
