@@ -133,10 +133,10 @@ def recipients(message: Message, after: int = 0, rows: int = ROWS) -> list[Trans
     :param after: the primary key of a connection: the first one is behind it.
     :param rows: how many of them.
     """
-    # by the index of message and connection
+    # by the index of message and connection; not joined, or MariaDB reads them all and sorts them
     found = Transmission.objects.filter(message=message, connection__gt=after)
-    found = found.select_related("connection__backend", "connection__contact", "former")
-    return list(found.order_by("connection_id")[:rows])
+    ids = list(found.order_by("connection_id").values_list("pk", flat=True)[:rows])
+    return list(_with_related(ids).order_by("connection_id"))
 
 
 def newest(rows: QuerySet[Transmission], most: int) -> list[int]:
@@ -152,6 +152,11 @@ def newest(rows: QuerySet[Transmission], most: int) -> list[int]:
 def _cut(found: QuerySet[Transmission], rows: int) -> Page:
     """Return the first of some rows, with all that is shown of them."""
     ids = list(found.values_list("pk", flat=True)[: rows + 1])
-    shown = Transmission.objects.filter(pk__in=ids[:rows]).order_by("-pk")
-    shown = shown.select_related("message", "connection__backend", "connection__contact", "former")
+    shown = _with_related(ids[:rows]).select_related("message").order_by("-pk")
     return Page(list(with_others(shown)), ids[rows - 1] if len(ids) > rows else None)
+
+
+def _with_related(ids: list[int]) -> QuerySet[Transmission]:
+    """Select transmissions with whom they are from or to, whether or not that was deleted."""
+    rows = Transmission.objects.filter(pk__in=ids)
+    return rows.select_related("connection__backend", "connection__contact", "former")

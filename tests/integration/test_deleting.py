@@ -195,10 +195,11 @@ def test_the_admin_shows_and_finds_whom_it_was(history, admin):
 
 
 def test_the_pages_show_and_find_whom_it_was(history, admin):
-    _, rows = history
+    message, rows = history
     identity, pk = rows[0].connection.identity, rows[0].connection_id
     rows[0].connection.delete()
     for address in (
+        reverse("router-broadcast", args=(message.pk,)),
         reverse("router-messages"),
         reverse("router-messages") + f"?search={identity[1:]}",
         reverse("router-messages") + "?backend=phones",

@@ -7,6 +7,8 @@ import re
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from rapidsms.router import receive, send
 
@@ -14,6 +16,7 @@ from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.limits import operators
 from rapidsms_db_router.models import BackendState, Batch, BulkAction, Message, Transmission
+from rapidsms_db_router.operations import listing
 from rapidsms_db_router.operations.broadcasts import progress
 
 pytestmark = pytest.mark.django_db
@@ -200,6 +203,15 @@ def test_each_recipient_is_reached_from_the_list_and_from_any_conversation(
     assert "no such number 0772123456" in text
     masked = operator().get(page).content.decode()
     assert not any(each.identity in masked for each in several) and "0772123456" not in masked
+
+
+def test_the_recipients_of_a_page_are_chosen_before_others_are_joined(broadcast):
+    # else MariaDB joins and sorts all recipients of the broadcast
+    with CaptureQueriesContext(connection) as queries:
+        found = listing.recipients(broadcast, rows=20)
+    assert [row.connection_id for row in found] == sorted(row.connection_id for row in found)
+    chosen, *_ = [each["sql"] for each in queries.captured_queries]
+    assert "JOIN" not in chosen and "LIMIT 20" in chosen
 
 
 def test_the_recipients_of_a_broadcast_are_shown_page_by_page(operator, broadcast, monkeypatch):
