@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, connections
 
 #: No call waits longer than this for the others to be ready, in seconds.
-PATIENCE = 30
+PATIENCE = 60
 
 #: Children are forked: they know the test database and all that a test has set up.
 fork = multiprocessing.get_context("fork")
