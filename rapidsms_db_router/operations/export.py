@@ -119,9 +119,11 @@ def _chunks(wanted: Wanted) -> Iterator[Any]:
         for start in range(0, len(ids), CHUNK):
             yield Transmission.objects.filter(pk__in=ids[start : start + CHUNK])
         return
-    newest = Transmission.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    for end in range(newest, 0, -CHUNK):
-        yield Transmission.objects.filter(pk__gt=end - CHUNK, pk__lte=end)
+    rest = Transmission.objects.all()
+    # from the newest that is left on: keys have gaps, as behind old messages that were imported
+    while newest := rest.aggregate(newest=Max("pk"))["newest"]:
+        rest = Transmission.objects.filter(pk__lte=newest - CHUNK)
+        yield Transmission.objects.filter(pk__gt=newest - CHUNK, pk__lte=newest)
 
 
 def _cell(value: Any) -> Any:
