@@ -15,6 +15,7 @@ from rapidsms_db_router.choices import Status
 from rapidsms_db_router.db.clock import now
 from rapidsms_db_router.db.connection import alias, connection, run, table
 from rapidsms_db_router.models import Batch, Message, Transmission
+from rapidsms_db_router.models.keys import among
 from rapidsms_db_router.models.lease import lease
 from rapidsms_db_router.models.transmission import CONNECTED, LONGEST_EXTERNAL_ID
 
@@ -201,7 +202,7 @@ class Portable:
 
         :param backend_id: the backend of the batches; connections of others are left out.
         """
-        rows = Transmission.objects.filter(pk__in=ids, status=Status.QUEUED)
+        rows = Transmission.objects.filter(among(ids), status=Status.QUEUED)
         rows = rows.filter(connection__backend=backend_id)
         has_failed = models.ExpressionWrapper(~models.Q(error=""), models.BooleanField())
         columns = "pk", "connection_id", "connection__identity", "attempts", "has_failed"
@@ -210,16 +211,16 @@ class Portable:
 
     def requeue_errored(self, ids: Sequence[int]) -> int:
         """Move those of ``ids`` that will be tried again from E to Q; return how many moved."""
-        rows = Transmission.objects.filter(pk__in=ids, status=Status.ERRORED)
+        rows = Transmission.objects.filter(among(ids), status=Status.ERRORED)
         return rows.filter(next_try__isnull=False).update(
             status=Status.QUEUED, next_try=None, updated=now()
         )
 
     def mark_processing(self, ids: Sequence[int]) -> set[int]:
         """Move those of ``ids`` that are Q to P, which counts as a try; return which moved."""
-        queued = Transmission.objects.filter(pk__in=ids, status=Status.QUEUED)
+        queued = Transmission.objects.filter(among(ids), status=Status.QUEUED)
         moved = set(queued.select_for_update().values_list("pk", flat=True))
-        Transmission.objects.filter(pk__in=moved).update(
+        Transmission.objects.filter(among(moved)).update(
             status=Status.PROCESSING, attempts=F("attempts") + 1, updated=now()
         )
         return moved
@@ -239,9 +240,9 @@ class Portable:
         changed = {"status": Status.SENT, "sent": moment, "error": "", "updated": moment}
         rows = Transmission.objects.filter(status__in=unsent)
         nameless = [pk for pk in ids if pk not in external_ids]
-        marked = rows.filter(pk__in=nameless).update(**changed)
+        marked = rows.filter(among(nameless)).update(**changed)
         for some in _divided({pk: external_ids[pk] for pk in ids if pk in external_ids}):
-            marked += rows.filter(pk__in=some).update(
+            marked += rows.filter(among(some)).update(
                 **changed, external_id=by_key(some, EXTERNAL_ID)
             )
         return marked
@@ -249,7 +250,7 @@ class Portable:
     def note_external_ids(self, external_ids: Mapping[int, str]) -> None:
         """Keep the gateway's own ids of transmissions, by primary key, whatever their status."""
         for some in _divided(external_ids):
-            Transmission.objects.filter(pk__in=some).update(external_id=by_key(some, EXTERNAL_ID))
+            Transmission.objects.filter(among(some)).update(external_id=by_key(some, EXTERNAL_ID))
 
     def mark_errored(self, failed: Mapping[int, tuple[str, datetime.datetime | None]]) -> None:
         """Move transmissions that are P to E.
@@ -288,7 +289,7 @@ class Portable:
         Batch.objects.filter(pk__in=ids)._raw_delete(alias())
 
     def _processing(self, ids: Iterable[int]) -> models.QuerySet[Transmission]:
-        return Transmission.objects.filter(pk__in=ids, status=Status.PROCESSING)
+        return Transmission.objects.filter(among(ids), status=Status.PROCESSING)
 
 
 def _locked(free: models.QuerySet[Batch], most: int) -> list[Batch]:
