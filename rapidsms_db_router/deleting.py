@@ -56,9 +56,9 @@ def delete_backend(backend: Backend) -> int:
 
 
 def _divide(backend: Backend, size: int) -> list[int]:
-    """Return the primary key of each so many-th of a backend's connections, and the last of all.
+    """Return the primary keys at which chunks of a backend's connections end.
 
-    In one query: to look for the next ones after each deletion, a database goes through all that
+    It is one query: to look for the next ones after each deletion, a database goes through all that
     were deleted before, until a transaction around it has ended.
     """
     numbered = (

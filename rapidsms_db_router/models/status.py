@@ -125,8 +125,6 @@ def settle_unless_pending(messages: Collection[Message]) -> None:
     Of two batches that end at the same time, the later one sees no other: a sender calls this after
     it has committed the end of its own.
     """
-    if not messages:
-        return
     batches = _model("Batch").filter(among([message.pk for message in messages], "message"))
     pending = set(batches.values_list("message", flat=True))
     if over := [message for message in messages if message.pk not in pending]:

@@ -22,7 +22,7 @@ from rapidsms_db_router.operations.retention.rules import IDLE, Rules, judge
 
 #: Rows of one transaction: 99 of 100 took 45 ms at most, beside a worker (docs/performance.rst).
 CHUNK = 250
-#: While messages are sent, the pause after a transaction is so many times as long as that took.
+#: While messages are sent, a pause is this many times as long as the transaction before it.
 PAUSES = 9
 #: The models whose rows are deleted here with those they belong to.
 OURS = (Batch, Broadcast, Message, Part, Transmission)
